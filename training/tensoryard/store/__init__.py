@@ -1,0 +1,87 @@
+"""
+Where everything is kept: one protocol, with a folder (``file.FileStore``) behind it.
+
+Keys are relative POSIX paths such as ``runs/mnist-0007/job.json``; ``keys`` makes them all.
+Values are written once. What changes over time is appended to, or is one more numbered key, so that
+state is always folded from what was added and no two writers can undo each other.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+
+class Entry(NamedTuple):
+    """
+    One stored value as a listing shows it.
+
+    etag changes whenever the bytes do and is compared only for equality; modified_at: seconds since the epoch, UTC.
+    """
+
+    key: str
+    size_bytes: int
+    etag: str
+    modified_at: float
+
+
+class Store(Protocol):
+    """What a run, a datastore and the registry need from storage. Safe between threads, processes and after a kill."""
+
+    def put(
+        self, key: str, data: bytes, *, overwrite: bool = False, tags: Mapping[str, str] | None = None
+    ) -> Entry:
+        """
+        Write a whole value and return its entry; a reader sees all of it or none.
+
+        overwrite: only the datastore may replace a value, and then whole.
+        Raises AlreadyExistsError when the key is there and overwrite is false; of many writers at once exactly one wins.
+        """
+        ...
+
+    def put_file(self, key: str, path: Path, *, overwrite: bool = False) -> Entry:
+        """Write the bytes of a local file under a key, with the promises of `put`, never all of it in memory."""
+        ...
+
+    def append(self, key: str, data: bytes) -> int:
+        """Add bytes at the end, creating the key if needed; returns the offset they start at. Never interleaves."""
+        ...
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """
+        Bytes from offset (0-based), at most length of them; empty at or past the end.
+
+        Raises NotFoundError when the key is absent.
+        """
+        ...
+
+    def stat(self, key: str) -> Entry | None:
+        """The entry of a key, or None when it is absent."""
+        ...
+
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[Entry]:
+        """Entries whose key starts with prefix, in key order (code points), those after start_after only."""
+        ...
+
+    def children(self, prefix: str) -> Iterator[str]:
+        """Names directly below a prefix that ends in "/", in order; those with more below them end in "/"."""
+        ...
+
+    def tags(self, key: str) -> dict[str, str]:
+        """The tags of a key; empty when it has none. Raises NotFoundError when the key is absent."""
+        ...
+
+    def set_tags(self, key: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of a key. Tags are an index that can be rebuilt, never the truth."""
+        ...
+
+    def find_by_tags(self, tags: Mapping[str, str], prefix: str = "") -> Iterator[str]:
+        """Keys under prefix whose tags hold every pair given, in order. May lag behind a put."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a key if it is there. For garbage collection and a claimed queue entry, nothing else."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """Where a key or prefix lies on this machine's disks, or None for a store that is not a folder."""
+        ...

@@ -1,0 +1,81 @@
+"""Every key of the store is made here, with its parser beside it."""
+
+import re
+
+from tensoryard.errors import UsageError
+
+QUEUE = "queue/"
+RUNS = "runs/"
+MODELS = "models/"
+DATA = "data/"
+ENVIRONMENTS = "environments/"
+
+_RUN_ID = re.compile(r"(?P<experiment>.+)-(?P<number>\d{4,})")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
+
+
+def check_name(kind: str, name: str) -> str:
+    """The name of an experiment, model or alias, if it is one. Raises UsageError with the rule."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{kind}: got `{name}`, allowed are 1 to 63 letters, digits, `.`, `_` and `-`, the first a letter or digit"
+        )
+    return name
+
+
+def run_id(experiment: str, number: int) -> str:
+    return f"{experiment}-{number:04d}"
+
+
+def parse_run_id(text: str) -> tuple[str, int] | None:
+    """(experiment, number) of a run id, or None when the text is not one."""
+    found = _RUN_ID.fullmatch(text)
+    return (found["experiment"], int(found["number"])) if found else None
+
+
+def run_tickets() -> str:
+    return "runs-tickets"
+
+
+def run(run: str, name: str = "") -> str:
+    """A file of a run: job.json, snapshot.json, events.jsonl, outputs.json, logs/..., tasks/..., outputs/..."""
+    return f"{RUNS}{run}/{name}"
+
+
+def queued(target: str, run: str = "") -> str:
+    return f"{QUEUE}{target}/{run}"
+
+
+def content(sha256: str) -> str:
+    """Contents kept once, by digest: snapshot files and models registered with a copy."""
+    return f"objects/sha256/{sha256[:2]}/{sha256}"
+
+
+def data(path: str) -> str:
+    return f"{DATA}{path}"
+
+
+def environment(environment_hash: str) -> str:
+    return f"{ENVIRONMENTS}{environment_hash}.json"
+
+
+def model(name: str, rest: str = "") -> str:
+    return f"{MODELS}{name}/{rest}"
+
+
+def model_tickets(name: str) -> str:
+    return model(name, "tickets")
+
+
+def model_version(name: str, version: int) -> str:
+    return model(name, f"versions/{version:08d}.json")
+
+
+def model_event(name: str, version: int, number: int) -> str:
+    """A tombstone or restore of a version, numbered from 1."""
+    return model(name, f"events/{version:08d}/{number:08d}.json")
+
+
+def model_alias(name: str, alias: str, number: int) -> str:
+    """One change of an alias, numbered from 1: the newest is its value, all of them its history."""
+    return model(name, f"aliases/{alias}/{number:08d}.json")
