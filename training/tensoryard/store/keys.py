@@ -12,6 +12,9 @@ ENVIRONMENTS = "environments/"
 
 _RUN_ID = re.compile(r"(?P<experiment>.+)-(?P<number>\d{4,})")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
+# Surrogates are bytes of a file name that is not UTF-8; Azure refuses control characters and the backslash.
+_NOT_IN_KEYS = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+_RESERVED = (".tmp", ".tags")
 
 
 def check_name(kind: str, name: str) -> str:
@@ -21,6 +24,30 @@ def check_name(kind: str, name: str) -> str:
             f"{kind}: got `{name}`, allowed are 1 to 63 letters, digits, `.`, `_` and `-`, the first a letter or digit"
         )
     return name
+
+
+def check_key(key: str, what: str = "key") -> str:
+    """
+    The key, if it is one that every store can hold and that stays below the store's root.
+
+    Raises UsageError for an absolute path, an empty, `.` or `..` part, a control character or backslash, a part above
+    255 bytes, more than 1,024 characters, or a first part that starts with `.tmp` or `.tags`.
+    """
+    parts = key.split("/")
+    found = _NOT_IN_KEYS.search(key)
+    if found:
+        rule = f"{found[0]!a} cannot stand in it"
+    elif not all(parts):
+        rule = "it is relative, and no part of it is empty"
+    elif "." in parts or ".." in parts:
+        rule = "`.` and `..` cannot be parts of it"
+    elif key.startswith(_RESERVED):
+        rule = "`.tmp` and `.tags` belong to the store"
+    elif len(key) > 1024 or (len(key) > 63 and any(len(part.encode()) > 255 for part in parts)):
+        rule = "at most 1,024 characters, and 255 bytes between two slashes"
+    else:
+        return key
+    raise UsageError(f"{what}: got {ascii(key)[:200]}: {rule}")
 
 
 def run_id(experiment: str, number: int) -> str:

@@ -1,0 +1,383 @@
+# A put takes 0.3 ms, and with pathlib a third more.
+# ruff: noqa: PTH
+"""
+The store as a folder: a key is a path below its root.
+
+Safe between processes of one machine and of several that share a disk: a value appears by a hard link, whole or not
+at all, and appends take turns under a lock. Two folders are the store's own: `.tmp` (values being written) and
+`.tags` (one JSON file beside each key that has tags).
+"""
+
+import errno
+import fcntl
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError
+from tensoryard.store import Entry
+from tensoryard.store.keys import check_key
+
+_TMP = ".tmp"
+_TAGS = ".tags"
+_CHUNK_BYTES = 1 << 20
+_LEFTOVER_S = 86_400
+# A folder can vanish between making it and using it, as `delete` removes empty ones; each try starts anew.
+_TRIES = 50
+_HINTS = {
+    errno.EACCES: "ask the owner of the folder for write access, or use a workspace of your own",
+    errno.EROFS: "the disk is mounted read-only: use a workspace on one that can be written",
+    errno.ENOSPC: "free some space on that disk (`df -h` shows how full it is) and try again",
+    errno.EDQUOT: "free some of your quota on that disk and try again",
+    errno.EFBIG: "a limit on file sizes is set for this process: see `ulimit -f`",
+    errno.EMFILE: "this process has too many files open: see `ulimit -n`",
+}
+_HINTS[errno.EPERM] = _HINTS[errno.EACCES]
+_NO_LINKS = "this disk has no hard links, which a store needs: use a workspace on a local or NFS disk"
+
+
+class FileStore:
+    """
+    A store in a folder, which is made on the first write.
+
+    root: the folder; nothing is read or written until a method is called.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._root = os.path.abspath(root)
+        self._swept = False
+
+    def __repr__(self) -> str:
+        return f"FileStore({self._root!r})"
+
+    def put(self, key: str, data: bytes, *, overwrite: bool = False, tags: Mapping[str, str] | None = None) -> Entry:
+        """See `Store.put`."""
+        path = self._path(key)
+        with _plain(path, "writing"):
+            temporary, fd = self._temporary()
+            try:
+                _write_all(fd, data)
+                entry = self._publish(key, path, temporary, fd, overwrite)
+            finally:
+                _close_and_remove(fd, temporary)
+        self._tag(key, tags or {}, replace=overwrite)
+        return entry
+
+    def put_file(self, key: str, path: Path, *, overwrite: bool = False) -> Entry:
+        """See `Store.put_file`. Raises NotFoundError when there is no such file, UsageError when it is a folder."""
+        target = self._path(key)
+        try:
+            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFoundError(f"`{path}`: there is no such file") from None
+        except OSError as error:
+            raise StoreError(f"`{path}`: reading it failed: {os.strerror(error.errno or 0)}") from None
+        try:
+            if stat.S_ISDIR(os.fstat(source).st_mode):
+                raise UsageError(f"`{path}`: is a folder, a file is needed")
+            with _plain(target, "writing"):
+                temporary, fd = self._temporary()
+                try:
+                    while chunk := os.read(source, _CHUNK_BYTES):
+                        _write_all(fd, chunk)
+                    entry = self._publish(key, target, temporary, fd, overwrite)
+                finally:
+                    _close_and_remove(fd, temporary)
+        finally:
+            os.close(source)
+        self._tag(key, {}, replace=overwrite)
+        return entry
+
+    def append(self, key: str, data: bytes) -> int:
+        """See `Store.append`. On a full disk the file keeps the length it had."""
+        path = self._path(key)
+        with _plain(path, "appending"):
+            for _ in range(_TRIES):
+                try:
+                    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+                except FileNotFoundError:
+                    _make(os.path.dirname(path))
+                    continue
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX)
+                    before = os.fstat(fd)
+                    if before.st_nlink == 0:  # deleted or replaced while this waited for its turn
+                        continue
+                    try:
+                        if os.write(fd, data) != len(data):
+                            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    except OSError:
+                        os.ftruncate(fd, before.st_size)
+                        raise
+                    return before.st_size
+                finally:
+                    os.close(fd)
+        raise _unsteady(path)
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """See `Store.read`."""
+        path = self._path(key)
+        with _plain(path, "reading"):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                raise _absent(key) from None
+            try:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
+                    raise _absent(key)
+                wanted = max(0, status.st_size - offset)
+                if length is not None:
+                    wanted = min(wanted, length)
+                data = os.pread(fd, wanted, offset)
+                while len(data) < wanted and (more := os.pread(fd, wanted - len(data), offset + len(data))):
+                    data += more  # Linux returns at most 2 GiB at a time
+                return data
+            finally:
+                os.close(fd)
+
+    def stat(self, key: str) -> Entry | None:
+        """See `Store.stat`."""
+        path = self._path(key)
+        with _plain(path, "reading"):
+            try:
+                status = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return _entry(key, status) if stat.S_ISREG(status.st_mode) else None
+
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[Entry]:
+        """See `Store.list`. Folders are read as the iteration reaches them; links to folders are not followed."""
+        folder, _, start = prefix.rpartition("/")
+        if prefix.startswith("/") or folder:
+            check_key(folder, "prefix")
+        for key, path in self._walk(self._root, f"{folder}/" if folder else "", start, start_after):
+            with _plain(path, "reading"):
+                try:
+                    status = os.stat(path)
+                except FileNotFoundError:  # deleted since its folder was read
+                    continue
+            if stat.S_ISREG(status.st_mode):
+                yield _entry(key, status)
+
+    def children(self, prefix: str) -> Iterator[str]:
+        """See `Store.children`. A folder that a killed writer left empty is among them."""
+        if prefix:
+            if not prefix.endswith("/"):
+                raise UsageError(f"prefix: got `{prefix}`, it ends in `/`")
+            check_key(prefix[:-1], "prefix")
+        for name, _ in self._names(self._root, prefix):
+            yield name
+
+    def tags(self, key: str) -> dict[str, str]:
+        """See `Store.tags`."""
+        if self.stat(key) is None:
+            raise _absent(key)
+        return self._read_tags(key)
+
+    def set_tags(self, key: str, tags: Mapping[str, str]) -> None:
+        """See `Store.set_tags`. Raises NotFoundError when the key is absent."""
+        if self.stat(key) is None:
+            raise _absent(key)
+        self._tag(key, tags, replace=True)
+
+    def find_by_tags(self, tags: Mapping[str, str], prefix: str = "") -> Iterator[str]:
+        """See `Store.find_by_tags`. Reads every sidecar under the prefix."""
+        folder, _, start = prefix.rpartition("/")
+        if prefix.startswith("/") or folder:
+            check_key(folder, "prefix")
+        for key, _ in self._walk(f"{self._root}/{_TAGS}", f"{folder}/" if folder else "", start, ""):
+            if tags.items() <= self._read_tags(key).items() and self.stat(key) is not None:
+                yield key
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`. Folders that it leaves empty go too."""
+        for path in (self._path(key), f"{self._root}/{_TAGS}/{key}"):
+            with _plain(path, "deleting"):
+                try:
+                    os.unlink(path)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                except OSError:
+                    if not os.path.isdir(path):
+                        raise
+                    continue
+            with suppress(OSError):
+                while len(path := os.path.dirname(path)) > len(self._root):
+                    os.rmdir(path)
+
+    def local_path(self, key: str) -> Path | None:
+        """The path of a key or prefix, there or not; an empty prefix is the root."""
+        if not key:
+            return Path(self._root)
+        return Path(self._path(key.removesuffix("/")))
+
+    def _path(self, key: str) -> str:
+        """The path of a checked key. Raises StoreError when a link on the way leads out of the root."""
+        path = f"{self._root}/{check_key(key)}"
+        at = len(self._root)
+        while at != -1:
+            at = path.find("/", at + 1)
+            part = path if at == -1 else path[:at]
+            try:
+                is_link = stat.S_ISLNK(os.lstat(part).st_mode)
+            except OSError:  # what is not there leads nowhere; what cannot be read is reported by its use
+                return path
+            if is_link and not self._inside(part):
+                raise StoreError(
+                    f"`{part}`: a link that leads out of the store",
+                    "put a copy of the files where the link is: a store never reads or writes outside its folder",
+                )
+        return path
+
+    def _inside(self, link: str) -> bool:
+        return os.path.realpath(link).startswith(f"{os.path.realpath(self._root)}/")
+
+    def _temporary(self) -> tuple[str, int]:
+        folder = f"{self._root}/{_TMP}"
+        if not self._swept:
+            self._swept = True
+            _sweep(folder)
+        path = f"{folder}/{os.urandom(12).hex()}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return path, os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+            return path, os.open(path, flags, 0o666)
+
+    def _publish(self, key: str, path: str, temporary: str, fd: int, overwrite: bool) -> Entry:
+        os.fsync(fd)
+        for _ in range(_TRIES):
+            try:
+                if overwrite:
+                    os.replace(temporary, path)
+                else:
+                    os.link(temporary, path)
+                return _entry(key, os.fstat(fd))
+            except FileNotFoundError:
+                _make(os.path.dirname(path))
+            except FileExistsError:
+                # NFS sends a link request again when its answer was lost: two links mean that this writer won.
+                if os.fstat(fd).st_nlink == 2:
+                    return _entry(key, os.fstat(fd))
+                if os.path.isdir(path):
+                    raise _is_prefix(path) from None
+                raise AlreadyExistsError(f"`{key}`: was written before, and is never written twice") from None
+            except IsADirectoryError:
+                raise _is_prefix(path) from None
+            except OSError as error:
+                if not overwrite and error.errno in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                    raise StoreError(f"`{path}`: {os.strerror(error.errno)} when linking it", _NO_LINKS) from None
+                raise
+        raise _unsteady(path)
+
+    def _tag(self, key: str, tags: Mapping[str, str], *, replace: bool) -> None:
+        path = f"{self._root}/{_TAGS}/{key}"
+        with _plain(path, "writing tags"):
+            if tags:
+                temporary, fd = self._temporary()
+                try:
+                    _write_all(fd, json.dumps(dict(tags), ensure_ascii=False).encode())
+                    self._publish(key, path, temporary, fd, overwrite=True)
+                finally:
+                    _close_and_remove(fd, temporary)
+            elif replace:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    os.unlink(path)
+
+    def _read_tags(self, key: str) -> dict[str, str]:
+        path = f"{self._root}/{_TAGS}/{key}"
+        with _plain(path, "reading tags"):
+            try:
+                with open(path, "rb") as file:
+                    found = json.loads(file.read())
+            except (FileNotFoundError, NotADirectoryError, ValueError):  # an index that cannot be read is no index
+                return {}
+        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+    def _walk(self, root: str, folder: str, start: str, after: str) -> Iterator[tuple[str, str]]:
+        """(key, path) of every file below root/folder whose first name begins with start, in key order."""
+        for name, path in self._names(root, folder):
+            key = folder + name
+            if not name.startswith(start):
+                continue
+            if not name.endswith("/"):
+                if key > after:
+                    yield key, path
+            elif key > after or after.startswith(key):
+                yield from self._walk(root, key, "", after)
+
+    def _names(self, root: str, folder: str) -> Iterator[tuple[str, str]]:
+        """(name, path) directly in a folder; a folder's name ends in "/", as in keys, and sorts with it."""
+        path = f"{root}/{folder}"
+        found = []
+        with _plain(path, "listing"):
+            try:
+                with os.scandir(path) as entries:
+                    for entry in entries:
+                        if entry.is_symlink() and (entry.is_dir() or not self._inside(entry.path)):
+                            continue
+                        found.append((f"{entry.name}/" if entry.is_dir() else entry.name, entry.path))
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        for name, child in sorted(found):
+            if folder or not name.startswith((_TMP, _TAGS)):
+                yield name, child
+
+
+def _entry(key: str, status: os.stat_result) -> Entry:
+    etag = f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
+    return Entry(key, status.st_size, etag, status.st_mtime)
+
+
+def _make(folder: str) -> None:
+    with suppress(FileNotFoundError, FileExistsError):  # a delete beside this; the caller tries again
+        os.makedirs(folder, exist_ok=True)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _close_and_remove(fd: int, path: str) -> None:
+    os.close(fd)
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def _sweep(folder: str) -> None:
+    """Removes what writers killed long ago left behind; a value that is still being written is younger."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.stat().st_mtime < time.time() - _LEFTOVER_S:
+                os.unlink(entry.path)
+
+
+def _absent(key: str) -> NotFoundError:
+    return NotFoundError(f"`{key}`: is not in the store")
+
+
+def _is_prefix(path: str) -> StoreError:
+    return StoreError(f"`{path}`: holds other values, so it cannot be a value itself")
+
+
+def _unsteady(path: str) -> StoreError:
+    return StoreError(f"`{path}`: its folder vanished {_TRIES} times while it was written")
+
+
+@contextmanager
+def _plain(path: str, doing: str) -> Iterator[None]:
+    """Turns the operating system's refusal into a StoreError in plain words."""
+    try:
+        yield
+    except OSError as error:
+        code = error.errno or 0
+        raise StoreError(f"`{path}`: {doing} failed: {os.strerror(code).lower()}", _HINTS.get(code)) from error
