@@ -1,0 +1,77 @@
+"""
+The run as the user's script sees it: ``from tensoryard import Run``.
+
+Standard library only: the launcher puts this one file on the script's path under the name `tensoryard`, so
+that a job's environment needs nothing of ours. Outside of a run the same calls print instead of recording.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Run"]
+
+
+class Run:
+    """
+    The run that this process belongs to, or an offline stand-in that prints.
+
+    id: the run's id, or "offline"; task: this process, such as `worker-0`; outputs: the folder that is kept.
+    """
+
+    def __init__(self, folder: Path | None, run_id: str, task: str) -> None:
+        self.id = run_id
+        self.task = task
+        self.outputs = Path("outputs")
+        self._metrics = folder / "metrics" / f"{task}.jsonl" if folder else None
+
+    @classmethod
+    def get_context(cls) -> Run:
+        """The run of this process. Works the same whether the script was started by tyard or by hand."""
+        folder = os.environ.get("TYARD_RUN_DIR")
+        if not folder or "TYARD_TASK" not in os.environ:
+            return cls(None, "offline", "worker-0")
+        return cls(Path(folder), os.environ["TYARD_RUN_ID"], os.environ["TYARD_TASK"])
+
+    def log(self, name: str, value: Any, description: str = "") -> None:
+        """
+        Record one value of a metric; a name logged again becomes a list in its order.
+
+        value: a number, or what has `.item()` or `.numpy()` (a scalar of TensorFlow or NumPy), or text.
+        """
+        record = {"time": time.time(), "task": self.task, "name": name, "value": _plain(value)}
+        if description:
+            record["description"] = description
+        if self._metrics is None:
+            print(f"{name}: {record['value']}", flush=True)
+            return
+        self._metrics.parent.mkdir(exist_ok=True)
+        # One write of one line to a file of this task's own: nothing interleaves, a kill loses at most this line.
+        with self._metrics.open("ab", buffering=0) as file:
+            file.write(json.dumps(record).encode() + b"\n")
+
+    def log_list(self, name: str, value: list[Any], description: str = "") -> None:
+        """Record several values of a metric at once, in order."""
+        for item in value:
+            self.log(name, item, description)
+
+    def log_row(self, name: str, description: str = "", **columns: Any) -> None:
+        """Record one row of a table: a value for each column, kept as a mapping."""
+        self.log(name, {column: _plain(value) for column, value in columns.items()}, description)
+
+
+def _plain(value: Any) -> Any:
+    for method in ("numpy", "item"):
+        if hasattr(value, method):
+            value = getattr(value, method)()
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)  # JSON has no such numbers
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return str(value)

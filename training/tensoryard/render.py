@@ -1,0 +1,183 @@
+"""
+Job + hosts -> the files that the run is launched with. Pure: no clock, no network, no file, no environment.
+
+`tyard render` prints what this returns and the controller writes what this returns: the same bytes.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources.abc import Traversable
+from typing import Literal
+
+from tensoryard import templates
+from tensoryard.errors import JobError, UsageError
+from tensoryard.job import DatastoreReference, Job
+from tensoryard.tf_config import Task, addresses, tf_configs
+
+SchedulerName = Literal["local", "slurm"]
+
+_TEMPLATES = {
+    "single": "single.sh.j2",
+    "mpi": "horovod.sh.j2",
+    "parameter_server": "parameter_server.sh.j2",
+    "multi_worker_mirrored": "multi_worker.sh.j2",
+}
+_DIRECTIVE_VALUE = re.compile(r"[A-Za-z0-9._:/@%+=,-]+")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """
+    Where the tasks of a run go.
+
+    hosts: name of each node, empty while a cluster has not given any; ports: TCP port of each task in the
+    job's order, or None to count up from 2222 on every host.
+    """
+
+    scheduler: SchedulerName
+    hosts: tuple[str, ...]
+    ports: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class LaunchScript:
+    """The context of the launch templates: finished values only."""
+
+    version: str
+    run_id: str
+    template: str
+    scheduler: SchedulerName
+    directives: tuple[str, ...]
+    exports: tuple[tuple[str, str], ...]
+    command: tuple[str, ...]
+    task_names: tuple[str, ...]
+    task_count: int
+    tasks_per_node: int
+
+
+def render(
+    job: Job, placement: Placement, *, run_id: str, run_dir: str, local_paths: Mapping[DatastoreReference, str]
+) -> dict[str, str]:
+    """
+    The text of every file under the run's launch/ folder, by name.
+
+    run_dir: the run's folder as the nodes see it; local_paths: the path on the node of every reference in the job.
+    Raises JobError when the job does not fit the placement.
+    """
+    tasks = job.tasks()
+    nodes = max(task.node for task in tasks) + 1
+    if placement.hosts and len(placement.hosts) < nodes:
+        raise JobError(f"hosts: got {len(placement.hosts)} ({', '.join(placement.hosts)}), the job needs {nodes}")
+    files = {"run.sh": _script(job, tasks, placement, run_id, run_dir, local_paths)}
+    files["layout.json"] = _layout(job, tasks, placement)
+    if _has_tf_config(job) and placement.hosts:
+        task_addresses = addresses(tasks, placement.hosts, placement.ports)
+        for name, text in tf_configs(tasks, task_addresses):
+            files[f"tf_config/{name}.json"] = text + "\n"
+    return files
+
+
+def _has_tf_config(job: Job) -> bool:
+    return job.way in ("parameter_server", "multi_worker_mirrored")
+
+
+def _script(
+    job: Job,
+    tasks: Sequence[Task],
+    placement: Placement,
+    run_id: str,
+    run_dir: str,
+    local_paths: Mapping[DatastoreReference, str],
+) -> str:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    loader = FunctionLoader(lambda name: _text(templates.folder("job") / name))
+    environment = Environment(  # noqa: S701 - shell, not HTML: every value goes through the quote filter
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["quote"] = quote
+    from tensoryard import __version__
+
+    tasks_per_node = max(sum(task.node == node for task in tasks) for node in {task.node for task in tasks})
+    script = "./" + job.entry_script if job.entry_script.startswith("-") else job.entry_script
+    context = LaunchScript(
+        version=__version__,
+        run_id=run_id,
+        template=_TEMPLATES[job.way],
+        scheduler=placement.scheduler,
+        directives=_directives(job, tasks, run_id, run_dir, tasks_per_node) if placement.scheduler == "slurm" else (),
+        exports=tuple(sorted(_exports(job, run_id, run_dir, local_paths).items())),
+        command=("python", script, *job.arguments(dict(local_paths))),
+        task_names=tuple(task.name for task in tasks),
+        task_count=len(tasks),
+        tasks_per_node=tasks_per_node,
+    )
+    return environment.get_template(context.template).render(asdict(context))
+
+
+def _exports(job: Job, run_id: str, run_dir: str, local_paths: Mapping[DatastoreReference, str]) -> dict[str, str]:
+    exports = {"PYTHONUNBUFFERED": "1"} | job.environment_variables
+    for name, reference in job.inputs.items():
+        exports[f"TYARD_INPUT_{name.upper()}"] = local_paths[reference]
+    return exports | {"TYARD_RUN_DIR": run_dir, "TYARD_RUN_ID": run_id}
+
+
+def _directives(job: Job, tasks: Sequence[Task], run_id: str, run_dir: str, tasks_per_node: int) -> tuple[str, ...]:
+    """Sorted `#SBATCH` options. Slurm does not read them as a shell does, so values are matched, not quoted."""
+    values = {
+        "chdir": run_dir,
+        "job-name": run_id,
+        "nodes": str(max(task.node for task in tasks) + 1),
+        "ntasks": str(len(tasks)),
+        "ntasks-per-node": str(tasks_per_node),
+        "output": f"{run_dir}/logs/launch.log",
+        "requeue": "",
+    }
+    if job.use_gpu:
+        values["gpus-per-node"] = str(tasks_per_node)
+    if job.max_run_duration_seconds:
+        values["time"] = str(-(-job.max_run_duration_seconds // 60) + 1)
+    for name, value in values.items():
+        if value and not _DIRECTIVE_VALUE.fullmatch(value):
+            raise UsageError(
+                f"#SBATCH --{name}: got `{value}`, Slurm allows letters, digits and . _ : / @ % + = , - there"
+            )
+    return tuple(f"--{name}={value}" if value else f"--{name}" for name, value in sorted(values.items()))
+
+
+def _layout(job: Job, tasks: Sequence[Task], placement: Placement) -> str:
+    """What `rank.py` reads: the tasks and the rules of this run."""
+    by_role = {task.role: task.name for task in reversed(tasks)}
+    layout = {
+        "way": job.way,
+        "hosts": list(placement.hosts),
+        "ports": list(placement.ports) if placement.ports else None,
+        "tf_config": _has_tf_config(job),
+        "rank_from_environment": job.way == "mpi" or placement.scheduler == "slurm",
+        "share_cores": placement.scheduler == "local" and len(tasks) > 1,
+        "use_gpu": job.use_gpu,
+        "max_run_duration_seconds": job.max_run_duration_seconds,
+        # The task whose success ends the run; with none, the run ends when all have ended.
+        "ended_by": (by_role.get("chief") or by_role["worker"]) if job.way == "parameter_server" else None,
+    }
+    fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in layout.items()]
+    rows = [
+        json.dumps({"name": task.name, "role": task.role, "index": task.task_index, "node": task.node})
+        for task in tasks
+    ]
+    fields.append('"tasks": [\n    ' + ",\n    ".join(rows) + "\n  ]")
+    return "{\n  " + ",\n  ".join(fields) + "\n}\n"
+
+
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
+
+
+def quote(value: str) -> str:
+    """A value as one word of the shell. The only place where Tensoryard quotes for a shell."""
+    return value if _PLAIN_WORD.fullmatch(value) else "'" + value.replace("'", "'\"'\"'") + "'"
+
+
+def _text(path: Traversable) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
