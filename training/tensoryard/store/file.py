@@ -1,5 +1,5 @@
 # A put takes 0.3 ms, and with pathlib a third more.
-# ruff: noqa: PTH
+# ruff: noqa: PTH100, PTH103, PTH105, PTH106, PTH108, PTH112, PTH116, PTH120, PTH123
 """
 The store as a folder: a key is a path below its root.
 
@@ -15,11 +15,12 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError
 from tensoryard.store import Entry
+from tensoryard.store.disk import plain_errors
 from tensoryard.store.keys import check_key
 
 _TMP = ".tmp"
@@ -28,15 +29,6 @@ _CHUNK_BYTES = 1 << 20
 _LEFTOVER_S = 86_400
 # A folder can vanish between making it and using it, as `delete` removes empty ones; each try starts anew.
 _TRIES = 50
-_HINTS = {
-    errno.EACCES: "ask the owner of the folder for write access, or use a workspace of your own",
-    errno.EROFS: "the disk is mounted read-only: use a workspace on one that can be written",
-    errno.ENOSPC: "free some space on that disk (`df -h` shows how full it is) and try again",
-    errno.EDQUOT: "free some of your quota on that disk and try again",
-    errno.EFBIG: "a limit on file sizes is set for this process: see `ulimit -f`",
-    errno.EMFILE: "this process has too many files open: see `ulimit -n`",
-}
-_HINTS[errno.EPERM] = _HINTS[errno.EACCES]
 _NO_LINKS = "this disk has no hard links, which a store needs: use a workspace on a local or NFS disk"
 
 
@@ -58,7 +50,7 @@ class FileStore:
     def put(self, key: str, data: bytes, *, overwrite: bool = False, tags: Mapping[str, str] | None = None) -> Entry:
         """See `Store.put`."""
         path = self._path(key)
-        with _plain(path, "writing"):
+        with plain_errors(path, "writing"):
             temporary, fd = self._temporary()
             try:
                 _write_all(fd, data)
@@ -80,7 +72,7 @@ class FileStore:
         try:
             if stat.S_ISDIR(os.fstat(source).st_mode):
                 raise UsageError(f"`{path}`: is a folder, a file is needed")
-            with _plain(target, "writing"):
+            with plain_errors(target, "writing"):
                 temporary, fd = self._temporary()
                 try:
                     while chunk := os.read(source, _CHUNK_BYTES):
@@ -96,7 +88,7 @@ class FileStore:
     def append(self, key: str, data: bytes) -> int:
         """See `Store.append`. On a full disk the file keeps the length it had."""
         path = self._path(key)
-        with _plain(path, "appending"):
+        with plain_errors(path, "appending"):
             for _ in range(_TRIES):
                 try:
                     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
@@ -122,7 +114,7 @@ class FileStore:
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """See `Store.read`."""
         path = self._path(key)
-        with _plain(path, "reading"):
+        with plain_errors(path, "reading"):
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except (FileNotFoundError, NotADirectoryError):
@@ -144,7 +136,7 @@ class FileStore:
     def stat(self, key: str) -> Entry | None:
         """See `Store.stat`."""
         path = self._path(key)
-        with _plain(path, "reading"):
+        with plain_errors(path, "reading"):
             try:
                 status = os.stat(path)
             except (FileNotFoundError, NotADirectoryError):
@@ -157,7 +149,7 @@ class FileStore:
         if prefix.startswith("/") or folder:
             check_key(folder, "prefix")
         for key, path in self._walk(self._root, f"{folder}/" if folder else "", start, start_after):
-            with _plain(path, "reading"):
+            with plain_errors(path, "reading"):
                 try:
                     status = os.stat(path)
                 except FileNotFoundError:  # deleted since its folder was read
@@ -198,7 +190,7 @@ class FileStore:
     def delete(self, key: str) -> None:
         """See `Store.delete`. Folders that it leaves empty go too."""
         for path in (self._path(key), f"{self._root}/{_TAGS}/{key}"):
-            with _plain(path, "deleting"):
+            with plain_errors(path, "deleting"):
                 try:
                     os.unlink(path)
                 except (FileNotFoundError, NotADirectoryError):
@@ -279,7 +271,7 @@ class FileStore:
 
     def _tag(self, key: str, tags: Mapping[str, str], *, replace: bool) -> None:
         path = f"{self._root}/{_TAGS}/{key}"
-        with _plain(path, "writing tags"):
+        with plain_errors(path, "writing tags"):
             if tags:
                 temporary, fd = self._temporary()
                 try:
@@ -293,7 +285,7 @@ class FileStore:
 
     def _read_tags(self, key: str) -> dict[str, str]:
         path = f"{self._root}/{_TAGS}/{key}"
-        with _plain(path, "reading tags"):
+        with plain_errors(path, "reading tags"):
             try:
                 with open(path, "rb") as file:
                     found = json.loads(file.read())
@@ -317,7 +309,7 @@ class FileStore:
         """(name, path) directly in a folder; a folder's name ends in "/", as in keys, and sorts with it."""
         path = f"{root}/{folder}"
         found = []
-        with _plain(path, "listing"):
+        with plain_errors(path, "listing"):
             try:
                 with os.scandir(path) as entries:
                     for entry in entries:
@@ -371,13 +363,3 @@ def _is_prefix(path: str) -> StoreError:
 
 def _unsteady(path: str) -> StoreError:
     return StoreError(f"`{path}`: its folder vanished {_TRIES} times while it was written")
-
-
-@contextmanager
-def _plain(path: str, doing: str) -> Iterator[None]:
-    """Turns the operating system's refusal into a StoreError in plain words."""
-    try:
-        yield
-    except OSError as error:
-        code = error.errno or 0
-        raise StoreError(f"`{path}`: {doing} failed: {os.strerror(code).lower()}", _HINTS.get(code)) from error

@@ -20,9 +20,8 @@ _RESERVED = (".tmp", ".tags")
 def check_name(kind: str, name: str) -> str:
     """The name of an experiment, model or alias, if it is one. Raises UsageError with the rule."""
     if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{kind}: got `{name}`, allowed are 1 to 63 letters, digits, `.`, `_` and `-`, the first a letter or digit"
-        )
+        rule = "allowed are 1 to 63 letters, digits, `.`, `_` and `-`, the first a letter or digit"
+        raise UsageError(f"{kind}: got `{name}`, {rule}")
     return name
 
 
@@ -90,19 +89,36 @@ def model(name: str, rest: str = "") -> str:
     return f"{MODELS}{name}/{rest}"
 
 
-def model_tickets(name: str) -> str:
-    return model(name, "tickets")
+def model_tickets(name: str, file: int) -> str:
+    """One of the append-only files (numbered from 0) whose length gives out version numbers."""
+    return model(name, f"tickets/{file:04d}")
+
+
+def model_nonce(name: str, digest: str) -> str:
+    """Which version a caller's own retry token was given; digest: of the token, in hex."""
+    return model(name, f"nonces/{digest}.json")
 
 
 def model_version(name: str, version: int) -> str:
     return model(name, f"versions/{version:08d}.json")
 
 
-def model_event(name: str, version: int, number: int) -> str:
-    """A tombstone or restore of a version, numbered from 1."""
-    return model(name, f"events/{version:08d}/{number:08d}.json")
+def model_events(name: str, version: int | None = None) -> str:
+    """The prefix of the tombstones and restores of all versions or of one."""
+    return model(name, "events/" if version is None else f"events/{version:08d}/")
 
 
-def model_alias(name: str, alias: str, number: int) -> str:
-    """One change of an alias, numbered from 1: the newest is its value, all of them its history."""
-    return model(name, f"aliases/{alias}/{number:08d}.json")
+def model_aliases(name: str, alias: str = "") -> str:
+    """The prefix of all aliases, or of the changes of one: the newest is its value, all of them its history."""
+    return model(name, f"aliases/{alias}/" if alias else "aliases/")
+
+
+def numbered(prefix: str, number: int) -> str:
+    """The record of a number, counted from 1, below a prefix."""
+    return f"{prefix}{number:08d}.json"
+
+
+def parse_numbered(name: str) -> int | None:
+    """The number in the last part of a key, `00000003.json` or `00000003/`; None when it holds none."""
+    digits = name.removesuffix(".json").removesuffix("/")
+    return int(digits) if digits.isascii() and digits.isdigit() else None

@@ -1,0 +1,381 @@
+"""
+Models and their versions.
+
+A version exists from the moment its record is there: the number before it and the tags after it may be lost without
+harm. Deletion, restoration and aliases are events beside the record, so that nothing is ever edited.
+"""
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tensoryard.errors import AlreadyExistsError, CorruptRecordError, NotFoundError, StoreError, UsageError
+from tensoryard.registry.downloads import Problem, download_version, problems
+from tensoryard.registry.events import add_event, all_events, last_event
+from tensoryard.registry.records import (
+    NEWEST,
+    Event,
+    FileRecord,
+    ModelVersion,
+    Reference,
+    check_alias,
+    check_labels,
+    decode_version,
+    index_tags,
+    now,
+    parse_reference,
+    tree_digest,
+    whoami,
+)
+from tensoryard.registry.sources import folder_files, nearest, pinned, run_files, run_lineage
+from tensoryard.registry.tickets import highest_number, number_of_nonce, take_number
+from tensoryard.store import Store, keys
+
+# Numbers are fresh, so a taken one means that the ticket file was set back, as by an old backup.
+_NUMBERS_TRIED = 100
+
+Warn = Callable[[str], None]
+
+
+def _no_warning(message: str) -> None:
+    pass
+
+
+class Registry:
+    """
+    The models of one store.
+
+    warn: called with one sentence for what was passed over, such as a record that cannot be read.
+    """
+
+    def __init__(self, store: Store, warn: Warn = _no_warning) -> None:
+        self.store = store
+        self._warn = warn
+
+    def register(
+        self,
+        name: str,
+        files: Sequence[FileRecord],
+        *,
+        run_id: str | None = None,
+        source_path: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+        lineage: Mapping[str, Any] | None = None,
+        copy: bool = False,
+        nonce: str | None = None,
+        created_by: str | None = None,
+    ) -> ModelVersion:
+        """
+        The new version, made of values that are in the store; killed at any moment, all of it is there or nothing.
+
+        copy: keep copies under their digests, so that deleting the originals cannot hurt the version.
+        nonce: any text; a second call with it returns the version of the first, however that one ended.
+        Raises NotFoundError or VerificationError for a file that is gone or differs, UsageError for a bad name.
+        """
+        keys.check_name("model", name)
+        kept = pinned(self.store, files, copy=copy)
+        version = ModelVersion(
+            name=name,
+            version=0,
+            nonce=nonce or secrets.token_hex(16),
+            created_at=now(),
+            created_by=created_by or whoami(),
+            files=kept,
+            tree_digest=tree_digest(kept),
+            size_bytes=sum(file.size_bytes for file in kept),
+            run_id=run_id,
+            source_path=source_path,
+            lineage=dict(lineage or {}),
+            tags=check_labels("tags", tags),
+            properties=check_labels("properties", properties),
+        )
+        if nonce:
+            return self._commit(version, number_of_nonce(self.store, name, nonce))
+        for _ in range(_NUMBERS_TRIED):
+            try:
+                return self._commit(version, take_number(self.store, name))
+            except AlreadyExistsError:
+                continue
+        raise StoreError(
+            f"model `{name}`: {_NUMBERS_TRIED} fresh version numbers were taken already",
+            f"`{keys.model_tickets(name, 0)}` is older than the versions: restore it together with them",
+        )
+
+    def register_run_files(
+        self,
+        name: str,
+        run_id: str,
+        path: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+        lineage: Mapping[str, Any] | None = None,
+        copy: bool = False,
+        nonce: str | None = None,
+        created_by: str | None = None,
+    ) -> ModelVersion:
+        """
+        The new version, made of what a finished run has at a path such as `outputs/model`, a folder or a file.
+
+        lineage: where it comes from; read from the run's own records when it is None. The rest is as in `register`.
+        Raises NotFoundError that says what the run has when the path is not among it.
+        """
+        keys.check_name("model", name)
+        files = run_files(self.store, run_id, path, self._warn)
+        return self.register(
+            name,
+            files,
+            run_id=run_id,
+            source_path=path,
+            tags=tags,
+            properties=properties,
+            lineage=run_lineage(self.store, run_id) if lineage is None else lineage,
+            copy=copy,
+            nonce=nonce,
+            created_by=created_by,
+        )
+
+    def register_folder(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        tags: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+        lineage: Mapping[str, Any] | None = None,
+        nonce: str | None = None,
+        created_by: str | None = None,
+    ) -> ModelVersion:
+        """The new version, made of a folder or file of this machine, whose bytes are copied into the store."""
+        keys.check_name("model", name)
+        return self.register(
+            name,
+            folder_files(self.store, folder),
+            source_path=str(folder),
+            tags=tags,
+            properties=properties,
+            lineage=lineage,
+            nonce=nonce,
+            created_by=created_by,
+        )
+
+    def get(self, name: str, which: int | str | None = None) -> ModelVersion:
+        """
+        One version: by its number, by an alias, or the newest that is not deleted.
+
+        Raises NotFoundError that says what there is, CorruptRecordError when the record cannot be read.
+        """
+        keys.check_name("model", name)
+        if which is None or which == NEWEST:
+            return self._newest(name)
+        if isinstance(which, str):
+            number = self.aliases(name).get(check_alias(which))
+            if number is None:
+                raise self._no_alias(name, which)
+            return self._live(name, number, f"alias `{which}` names it; ")
+        return self._live(name, which)
+
+    def resolve(self, reference: str | Reference) -> ModelVersion:
+        """The version named by `digits`, `digits:3` or `digits@champion`; raises as `get` and `parse_reference` do."""
+        wanted = parse_reference(reference) if isinstance(reference, str) else reference
+        return self.get(wanted.name, wanted.alias or wanted.version)
+
+    def list_models(self) -> Iterator[str]:
+        """The names of all models, in order."""
+        for name in self.store.children(keys.MODELS):
+            if name.endswith("/"):
+                yield name.removesuffix("/")
+
+    def list_versions(self, name: str, *, before: int | None = None) -> Iterator[ModelVersion]:
+        """
+        The versions that are not deleted, newest first, each read when the iteration reaches it.
+
+        before: only versions below this number, to go on where a page ended.
+        A record that cannot be read is passed over with a warning. Raises NotFoundError for an unknown model.
+        """
+        highest = self._highest(name)
+        touched = {keys.parse_numbered(child) for child in self.store.children(keys.model_events(name))}
+        for number in range(highest if before is None else min(highest, before - 1), 0, -1):
+            try:
+                version = self._read(name, number)
+                if version is not None and not (number in touched and self._deletion(name, number)):
+                    yield version
+            except CorruptRecordError as error:
+                self._warn(error.message)
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """The version number of each alias that names one, in the order of the aliases."""
+        found = {}
+        for child in self.store.children(keys.model_aliases(name)):
+            alias = child.removesuffix("/")
+            event = last_event(self.store, keys.model_aliases(name, alias))
+            if event is not None and event.version is not None:
+                found[alias] = event.version
+        return found
+
+    def alias(self, name: str, alias: str, version: int | None, *, by: str | None = None) -> Event:
+        """
+        The event that made alias name a version, or none where version is None; of two writers the later holds.
+
+        Raises NotFoundError when there is no such version, or no such alias to take away.
+        """
+        check_alias(alias)
+        if version is not None:
+            self.get(name, version)
+        elif alias not in self.aliases(name):
+            raise self._no_alias(name, alias)
+
+        def event_after(last: Event | None) -> Event | None:
+            previous = last.version if last else None
+            if last is not None and previous == version:
+                return None
+            who = by or whoami()
+            return Event(kind="aliased", at=now(), by=who, version=version, alias=alias, previous=previous)
+
+        event = add_event(self.store, keys.model_aliases(name, alias), event_after)
+        if event is None:
+            raise self._no_alias(name, alias)
+        return event
+
+    def delete(
+        self, name: str, version: int, *, reason: str = "", force: bool = False, by: str | None = None
+    ) -> Event | None:
+        """
+        The event that hides a version; its number is never used again, its files stay, and `restore` undoes it.
+
+        Deleting twice changes nothing. Raises UsageError when an alias names the version and force is false.
+        """
+        self._check_there(name, version)
+        holders = [alias for alias, number in self.aliases(name).items() if number == version]
+        if holders and not force:
+            named = ", ".join(f"`{alias}`" for alias in holders)
+            raise UsageError(
+                f"`{name}:{version}`: is named by the alias {named}, and whoever loads it by that would find nothing",
+                f"`tyard models alias {name}:<version> {holders[0]}` moves the alias; `--force` deletes all the same",
+            )
+
+        def event_after(last: Event | None) -> Event | None:
+            if last is not None and last.kind == "deleted":
+                return None
+            return Event(kind="deleted", at=now(), by=by or whoami(), version=version, reason=reason or None)
+
+        return add_event(self.store, keys.model_events(name, version), event_after)
+
+    def restore(self, name: str, version: int, *, by: str | None = None) -> Event | None:
+        """The event that brings a deleted version back; None when it never was deleted."""
+        self._check_there(name, version)
+
+        def event_after(last: Event | None) -> Event | None:
+            if last is None or last.kind == "restored":
+                return None
+            return Event(kind="restored", at=now(), by=by or whoami(), version=version)
+
+        return add_event(self.store, keys.model_events(name, version), event_after)
+
+    def history(self, name: str) -> list[Event]:
+        """
+        Everything that happened to a model, in the order of the times recorded: who, when, what.
+
+        Records that cannot be read are passed over with a warning. Raises NotFoundError for an unknown model.
+        """
+        events = []
+        for number in range(1, self._highest(name) + 1):
+            try:
+                version = self._read(name, number)
+            except CorruptRecordError as error:
+                self._warn(error.message)
+                continue
+            if version is not None:
+                events.append(Event(kind="registered", at=version.created_at, by=version.created_by, version=number))
+        for parent in (keys.model_aliases(name), keys.model_events(name)):
+            for child in self.store.children(parent):
+                for _, event in all_events(self.store, f"{parent}{child}"):
+                    if isinstance(event, CorruptRecordError):
+                        self._warn(event.message)
+                    else:
+                        events.append(event)
+        return sorted(events, key=lambda event: event.at)
+
+    def download(self, reference: str | Reference, target: Path) -> ModelVersion:
+        """The version whose files were written below target, every byte checked; see `download_version`."""
+        version = self.resolve(reference)
+        download_version(self.store, version, target)
+        return version
+
+    def verify(self, reference: str | Reference) -> list[Problem]:
+        """What is wrong with the stored bytes of a version, all of them read; empty when nothing is."""
+        return problems(self.store, self.resolve(reference))
+
+    def _commit(self, version: ModelVersion, number: int) -> ModelVersion:
+        """The version under a number, written now or before by the same nonce. Raises AlreadyExistsError if another is."""
+        version = msgspec.structs.replace(version, version=number)
+        key = keys.model_version(version.name, number)
+        try:
+            self.store.put(key, msgspec.json.encode(version), tags=index_tags(version))
+            return version
+        except AlreadyExistsError:
+            found = self._read(version.name, number)
+            if found is None or found.nonce != version.nonce:
+                raise
+        if found.tree_digest != version.tree_digest:
+            raise UsageError(
+                f"nonce: `{version.nonce}` registered other files as `{found.name}:{number}`", "use another nonce"
+            )
+        return found
+
+    def _read(self, name: str, number: int) -> ModelVersion | None:
+        key = keys.model_version(name, number)
+        try:
+            return decode_version(self.store.read(key), key, name, number)
+        except NotFoundError:
+            return None
+
+    def _newest(self, name: str) -> ModelVersion:
+        for number in range(self._highest(name), 0, -1):
+            version = self._read(name, number)
+            if version is not None and self._deletion(name, number) is None:
+                return version
+        raise NotFoundError(f"model `{name}`: has no version, as all were deleted or none was finished")
+
+    def _live(self, name: str, number: int, why: str = "") -> ModelVersion:
+        version = self._read(name, number)
+        if version is None:
+            raise self._no_version(name, number)
+        deletion = self._deletion(name, number)
+        if deletion is not None:
+            reason = f": {deletion.reason}" if deletion.reason else ""
+            raise NotFoundError(
+                f"`{name}:{number}`: {why}it was deleted by {deletion.by} at {deletion.at}{reason}",
+                f"`tyard models restore {name}:{number}` brings it back",
+            )
+        return version
+
+    def _deletion(self, name: str, number: int) -> Event | None:
+        event = last_event(self.store, keys.model_events(name, number))
+        return event if event is not None and event.kind == "deleted" else None
+
+    def _check_there(self, name: str, number: int) -> None:
+        """That a version was registered, even if its record cannot be read any more."""
+        keys.check_name("model", name)
+        if number < 1 or self.store.stat(keys.model_version(name, number)) is None:
+            raise self._no_version(name, number)
+
+    def _highest(self, name: str) -> int:
+        highest = highest_number(self.store, keys.check_name("model", name))
+        if not highest:
+            raise NotFoundError(f"model `{name}`: there is no such model", nearest(name, self.list_models()))
+        return highest
+
+    def _no_version(self, name: str, number: int) -> NotFoundError:
+        newest = self._newest(name).version
+        return NotFoundError(f"`{name}:{number}`: there is no such version, the newest is {newest}")
+
+    def _no_alias(self, name: str, alias: str) -> NotFoundError:
+        self._highest(name)
+        known = self.aliases(name)
+        has = ", ".join(f"`{one}`" for one in known) or "none"
+        return NotFoundError(f"model `{name}`: has no alias `{alias}`, its aliases are: {has}", nearest(alias, known))

@@ -1,0 +1,171 @@
+"""The files that a version is made of: found in a run's outputs or on a disk, and pinned."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tensoryard.errors import CorruptRecordError, NotFoundError, UsageError, VerificationError
+from tensoryard.registry.records import FileRecord, check_files, decode
+from tensoryard.store import Store, keys
+from tensoryard.store.transfer import keep_file, keep_key, sha256_key
+
+_SHOWN = 8
+
+
+class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file as a run's outputs.json lists it; path is relative to the run."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    etag: str = ""
+
+
+class Outputs(msgspec.Struct, frozen=True, kw_only=True):
+    """outputs.json: written last, so a run that has it has finished."""
+
+    files: tuple[OutputFile, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def run_files(store: Store, run_id: str, path: str, warn: Callable[[str], None]) -> list[FileRecord]:
+    """
+    The files at a path of a finished run, a folder or one file, with their paths below it.
+
+    path: relative to the run, as in `outputs/model`. warn: called with each warning that the run left on its outputs.
+    Raises NotFoundError when there is no such run, it has not finished or nothing lies there, UsageError for a bad path.
+    """
+    wanted = keys.check_key(os.path.normpath(path).replace(os.sep, "/"), "path in the run")
+    outputs = _outputs(store, run_id)
+    for warning in outputs.warnings:
+        warn(f"run `{run_id}`: {warning}")
+    found = []
+    for file in outputs.files:
+        if file.path == wanted:
+            inner = wanted.rpartition("/")[2]
+        elif file.path.startswith(f"{wanted}/"):
+            inner = file.path[len(wanted) + 1 :]
+        else:
+            continue
+        key = keys.run(run_id, file.path)
+        found.append(FileRecord(path=inner, key=key, size_bytes=file.size_bytes, sha256=file.sha256, etag=file.etag))
+    if not found:
+        raise _nothing_there(run_id, wanted, [file.path for file in outputs.files])
+    return found
+
+
+def run_lineage(store: Store, run_id: str) -> dict[str, Any]:
+    """Where a run's files come from, as far as its records tell: experiment, job, snapshot."""
+    parsed = keys.parse_run_id(run_id)
+    lineage: dict[str, Any] = {"experiment": parsed[0]} if parsed else {}
+    for part in ("job", "snapshot"):
+        key = keys.run(run_id, f"{part}.json")
+        try:
+            lineage[part] = decode(store.read(key), key, dict[str, Any])
+        except (NotFoundError, CorruptRecordError):  # lineage is told where it is known; the files stand without it
+            continue
+    return lineage
+
+
+def folder_files(store: Store, folder: Path) -> list[FileRecord]:
+    """
+    The files of a folder (or one file) on this machine, copied into the store under their digests.
+
+    Raises NotFoundError when there is nothing, UsageError for a link to a folder or a name that a store cannot hold.
+    """
+    if folder.is_file():
+        found = {folder.name: folder}
+    elif folder.is_dir():
+        found = dict(_files_below(folder))
+    else:
+        raise NotFoundError(f"`{folder}`: there is no such file or folder")
+    if not found:
+        raise NotFoundError(f"`{folder}`: has no files")
+    for inner in found:
+        keys.check_key(inner, "file of a model")
+    records = []
+    for inner, path in sorted(found.items()):
+        digest, entry = keep_file(store, path)
+        records.append(
+            FileRecord(path=inner, key=entry.key, size_bytes=entry.size_bytes, sha256=digest, etag=entry.etag)
+        )
+    return records
+
+
+def pinned(store: Store, files: Iterable[FileRecord], *, copy: bool) -> tuple[FileRecord, ...]:
+    """
+    The files as they lie in the store now, in the order of their paths; with copy, where their copies lie.
+
+    A file whose etag is the recorded one is not read. Raises NotFoundError for one that is gone and VerificationError
+    for one that differs from its record.
+    """
+    pinned_files = []
+    for file in check_files(files):
+        entry = store.stat(file.key)
+        if entry is None:
+            raise NotFoundError(f"`{file.key}`: is not in the store any more, so `{file.path}` cannot be registered")
+        if entry.size_bytes != file.size_bytes:
+            raise _changed(file, f"has {entry.size_bytes} bytes, recorded were {file.size_bytes}")
+        if entry.etag != file.etag and sha256_key(store, file.key) != file.sha256:
+            raise _changed(file, "has other bytes than were recorded")
+        if copy:
+            entry = keep_key(store, file.key, file.sha256, file.size_bytes)
+        pinned_files.append(msgspec.structs.replace(file, key=entry.key, etag=entry.etag))
+    return tuple(pinned_files)
+
+
+def _outputs(store: Store, run_id: str) -> Outputs:
+    key = keys.run(keys.check_name("run", run_id), "outputs.json")
+    try:
+        return decode(store.read(key), key, Outputs)
+    except NotFoundError:
+        pass
+    if store.stat(keys.run(run_id, "job.json")) is not None:
+        raise NotFoundError(
+            f"run `{run_id}`: has not finished, and its outputs are listed when it has",
+            "wait for the run to end, then register it",
+        )
+    known = [name.removesuffix("/") for name in store.children(keys.RUNS)]
+    raise NotFoundError(f"run `{run_id}`: there is no such run", nearest(run_id, known))
+
+
+def _nothing_there(run_id: str, wanted: str, paths: list[str]) -> NotFoundError:
+    if not paths:
+        return NotFoundError(f"run `{run_id}`: has no outputs", "let the script write below `./outputs`")
+    parents = {"/".join(path.split("/")[:depth]) for path in paths for depth in range(1, path.count("/") + 2)}
+    shown = ", ".join(f"`{path}`" for path in paths[:_SHOWN])
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return NotFoundError(f"run `{run_id}`: has no `{wanted}`; it has {shown}{more}", nearest(wanted, parents))
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """A question that names what is known and most like the name, or None when nothing is."""
+    import difflib
+
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean `{found[0]}`?" if found else None
+
+
+def _changed(file: FileRecord, what: str) -> VerificationError:
+    return VerificationError(
+        f"`{file.key}`: {what}: something wrote to the outputs after the run ended",
+        "register the outputs of a new run",
+    )
+
+
+def _files_below(folder: Path) -> Iterable[tuple[str, Path]]:
+    def refuse(error: OSError) -> None:
+        raise NotFoundError(f"`{error.filename}`: cannot be read: {os.strerror(error.errno or 0).lower()}")
+
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        for name in folders:
+            if (Path(root) / name).is_symlink():
+                raise UsageError(f"`{Path(root) / name}`: is a link to a folder", "put the files themselves there")
+        for name in names:
+            path = Path(root) / name
+            if not path.is_file():
+                raise UsageError(f"`{path}`: is not a file that can be copied, but a broken link or a device")
+            yield path.relative_to(folder).as_posix(), path

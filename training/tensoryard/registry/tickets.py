@@ -1,0 +1,63 @@
+"""Version numbers: every append to a file gets an offset of its own, and the offset is the number."""
+
+import os
+import time
+
+import msgspec
+
+from tensoryard.errors import AlreadyExistsError, NotFoundError
+from tensoryard.registry.records import decode
+from tensoryard.store import Store, keys
+
+TICKET_BYTES = 16
+# An Azure append blob takes 50,000 appends; the rest is room for those that are under way when a file fills up.
+TICKETS_PER_FILE = 40_000
+
+
+class Nonce(msgspec.Struct, frozen=True, kw_only=True):
+    """The version number that a caller's retry token was given."""
+
+    version: int
+
+
+def take_number(store: Store, name: str) -> int:
+    """A version number, from 1, that nobody was given before or will be; one that is not used leaves a gap."""
+    file = 0
+    while True:
+        key = keys.model_tickets(name, file)
+        entry = store.stat(key)
+        if entry is None or entry.size_bytes < TICKETS_PER_FILE * TICKET_BYTES:
+            # What it says is for people; only where it lies counts.
+            ticket = f"{int(time.time()):010d} {os.urandom(2).hex()}\n".encode()
+            # Rounded down, so that numbers stay apart even behind a ticket that a full disk cut short.
+            place = store.append(key, ticket) // TICKET_BYTES
+            if place < TICKETS_PER_FILE:
+                return file * TICKETS_PER_FILE + place + 1
+        file += 1
+
+
+def highest_number(store: Store, name: str) -> int:
+    """The highest number that was given out, used or not; 0 for a model that nobody registered."""
+    file = 0
+    highest = 0
+    while (entry := store.stat(keys.model_tickets(name, file))) is not None:
+        places = -(-entry.size_bytes // TICKET_BYTES)
+        highest = file * TICKETS_PER_FILE + min(places, TICKETS_PER_FILE)
+        file += 1
+    return highest
+
+
+def number_of_nonce(store: Store, name: str, nonce: str) -> int:
+    """The one version number that belongs to a nonce, taken now or by an earlier call that may not have come further."""
+    import hashlib
+
+    key = keys.model_nonce(name, hashlib.sha256(nonce.encode()).hexdigest())
+    try:
+        return decode(store.read(key), key, Nonce).version
+    except NotFoundError:
+        number = take_number(store, name)
+    try:
+        store.put(key, msgspec.json.encode(Nonce(version=number)))
+    except AlreadyExistsError:  # the same retry elsewhere was first; both go on to write that one record
+        return decode(store.read(key), key, Nonce).version
+    return number

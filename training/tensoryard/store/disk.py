@@ -1,0 +1,34 @@
+"""What a disk refuses, in words that a user can act on."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tensoryard.errors import StoreError
+
+_HINTS = {
+    errno.EACCES: "ask the owner of the folder for access, or use a folder of your own",
+    errno.EROFS: "the disk is mounted read-only: use a folder on one that can be written",
+    errno.ENOSPC: "free some space on that disk (`df -h` shows how full it is) and try again",
+    errno.EDQUOT: "free some of your quota on that disk and try again",
+    errno.EFBIG: "a limit on file sizes is set for this process: see `ulimit -f`",
+    errno.EMFILE: "this process has too many files open: see `ulimit -n`",
+}
+_HINTS[errno.EPERM] = _HINTS[errno.EACCES]
+
+
+@contextmanager
+def plain_errors(path: str | os.PathLike[str], doing: str) -> Iterator[None]:
+    """
+    A block in which every OSError becomes a StoreError that names the path and what to do.
+
+    doing: the verb of the message, such as "writing".
+    """
+    try:
+        yield
+    except OSError as error:
+        code = error.errno or 0
+        raise StoreError(
+            f"`{os.fspath(path)}`: {doing} failed: {os.strerror(code).lower()}", _HINTS.get(code)
+        ) from error
