@@ -39,8 +39,8 @@ def add_event(store: Store, prefix: str, event_after: Callable[[Event | None], E
     """
     The event that was added after the newest one, or the newest one where nothing had to be added.
 
-    event_after: given the newest event (None where there is none that can be read), returns the one to add or None. It is
-    asked again whenever another writer was first. Raises StoreError when that never ends.
+    event_after: given the newest event (None where there is none that can be read), returns the one to add or None.
+    It is asked again whenever another writer was first. Raises StoreError when that never ends.
     """
     for attempt in range(_TRIES):
         numbers = _numbers(store, prefix)

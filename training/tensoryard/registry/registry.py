@@ -180,7 +180,7 @@ class Registry:
         return self._live(name, which)
 
     def resolve(self, reference: str | Reference) -> ModelVersion:
-        """The version named by `digits`, `digits:3` or `digits@champion`; raises as `get` and `parse_reference` do."""
+        """The version named by `digits`, `digits:3` or `digits@champion`; see `parse_reference` and `get`."""
         wanted = parse_reference(reference) if isinstance(reference, str) else reference
         return self.get(wanted.name, wanted.alias or wanted.version)
 
@@ -301,17 +301,25 @@ class Registry:
         return sorted(events, key=lambda event: event.at)
 
     def download(self, reference: str | Reference, target: Path) -> ModelVersion:
-        """The version whose files were written below target, every byte checked; see `download_version`."""
+        """The version whose files now lie below target, every byte checked; see `downloads.download_version`."""
         version = self.resolve(reference)
-        download_version(self.store, version, target)
+        self.download_version(version, target)
         return version
+
+    def download_version(self, version: ModelVersion, target: Path) -> None:
+        """Writes the files of a version that was read before below target; see `downloads.download_version`."""
+        download_version(self.store, version, target)
 
     def verify(self, reference: str | Reference) -> list[Problem]:
         """What is wrong with the stored bytes of a version, all of them read; empty when nothing is."""
-        return problems(self.store, self.resolve(reference))
+        return self.verify_version(self.resolve(reference))
+
+    def verify_version(self, version: ModelVersion) -> list[Problem]:
+        """What is wrong with the stored bytes of a version that was read before."""
+        return problems(self.store, version)
 
     def _commit(self, version: ModelVersion, number: int) -> ModelVersion:
-        """The version under a number, written now or before by the same nonce. Raises AlreadyExistsError if another is."""
+        """The version under a number, written now or before by its nonce. Raises AlreadyExistsError for any other."""
         version = msgspec.structs.replace(version, version=number)
         key = keys.model_version(version.name, number)
         try:

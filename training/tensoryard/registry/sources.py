@@ -36,7 +36,8 @@ def run_files(store: Store, run_id: str, path: str, warn: Callable[[str], None])
     The files at a path of a finished run, a folder or one file, with their paths below it.
 
     path: relative to the run, as in `outputs/model`. warn: called with each warning that the run left on its outputs.
-    Raises NotFoundError when there is no such run, it has not finished or nothing lies there, UsageError for a bad path.
+    Raises NotFoundError when there is no such run, it has not finished or nothing lies there; UsageError for a path
+    that leads out of the run.
     """
     wanted = keys.check_key(os.path.normpath(path).replace(os.sep, "/"), "path in the run")
     outputs = _outputs(store, run_id)

@@ -48,7 +48,7 @@ def highest_number(store: Store, name: str) -> int:
 
 
 def number_of_nonce(store: Store, name: str, nonce: str) -> int:
-    """The one version number that belongs to a nonce, taken now or by an earlier call that may not have come further."""
+    """The one number that belongs to a nonce, taken now or by an earlier call that may not have come further."""
     import hashlib
 
     key = keys.model_nonce(name, hashlib.sha256(nonce.encode()).hexdigest())
