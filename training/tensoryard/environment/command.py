@@ -1,0 +1,105 @@
+"""Commands that build environments: uv with its output streamed, and nothing of it left behind on an interruption."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tensoryard.environment import Log
+
+# What a shell around us has active says nothing about the environment that is built.
+_NOT_INHERITED = (
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONSTARTUP",
+    "UV_PROJECT_ENVIRONMENT",
+)
+_ADDRESS = re.compile(r"https?://[^\s`'\"<>]+")
+_STOP_SECONDS = 5.0
+
+
+class Finished(NamedTuple):
+    """How a command ended: exit code, standard output, and the lines of standard error."""
+
+    code: int
+    stdout: str
+    talk: list[str]
+
+
+def uv(*arguments: str | Path) -> list[str]:
+    """The argv of a uv command."""
+    import uv
+
+    return [os.fspath(uv.find_uv_bin()), *(os.fspath(argument) for argument in arguments)]
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    log: Log | None = None,
+    environ: Mapping[str, str] | None = None,
+    keep_addresses: Sequence[str] = (),
+) -> Finished:
+    """
+    Run a command to its end in a process group of its own; on any exception here the whole group is ended.
+
+    log: gets each line of standard error, and of standard output too when it is given as the only reader;
+    environ: added to this process's variables. Addresses of a package index are taken out of every line
+    (they may hold a password) save those that occur in keep_addresses.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    process = subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env={**inherited, "NO_COLOR": "1", **(environ or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    captured: list[str] = []
+    reader = threading.Thread(target=lambda pipe: captured.append(pipe.read()), args=(process.stdout,), daemon=True)
+    talk: list[str] = []
+    try:
+        reader.start()
+        for line in process.stderr:
+            clean = without_addresses(line.rstrip(), keep_addresses)
+            talk.append(clean)
+            if log is not None and clean:
+                log(clean)
+        reader.join()
+        return Finished(process.wait(), "".join(captured), talk)
+    except BaseException:
+        _end_group(process)
+        raise
+    finally:
+        process.stdout.close()
+        process.stderr.close()
+
+
+def without_addresses(line: str, keep: Sequence[str] = ()) -> str:
+    """A line with web addresses replaced, save those that occur in keep."""
+    return _ADDRESS.sub(lambda found: found[0] if any(found[0] in text for text in keep) else "<package index>", line)
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    # The compilers of a wheel outlive uv when only uv is ended.
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sent)
+            process.wait(_STOP_SECONDS)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

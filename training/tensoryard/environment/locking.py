@@ -1,0 +1,46 @@
+"""One builder at a time, between threads and processes, and free again when a builder dies."""
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from tensoryard.environment import Log
+
+
+@contextlib.contextmanager
+def held(path: Path, what: str, log: Log) -> Iterator[bool]:
+    """
+    Hold the lock of a file while the block runs; gives whether another held it first.
+
+    what: what the other is doing, as in "waiting for <what> by process 4182 on host". The kernel lets go of
+    the lock when its holder ends, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        waited = False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = True
+            file.seek(0)
+            log(f"waiting for {what} by {file.read().strip() or 'another process'}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield waited
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock of a file right now."""
+    try:
+        with path.open("a+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False

@@ -1,0 +1,64 @@
+"""A recipe's requirements to a lock: every package with its version and digests, or the entries that forbid one."""
+
+import re
+import tempfile
+from pathlib import Path
+
+from tensoryard.environment import Log, command
+from tensoryard.environment.spec import Recipe, requirement_name, without_comment
+from tensoryard.errors import EnvironmentBuildError, JobError
+
+_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:==([^\s;\\]+)| @ )", re.MULTILINE)
+_SHORT = 12  # lines of uv's words that an error repeats
+
+
+def resolve(recipe: Recipe, python: str, cwd: Path, log: Log) -> str:
+    """
+    The lock of a recipe, as `uv pip compile` writes it, without any address of a package index.
+
+    python: the interpreter that will run it, or the version of one that is not there yet.
+    Raises EnvironmentBuildError in uv's own words, with the entries of the job that they are about.
+    """
+    with tempfile.TemporaryDirectory(dir=cwd, prefix=".resolve-") as folder:
+        asked, excluded = Path(folder, "requirements.in"), Path(folder, "overrides.txt")
+        asked.write_text("".join(f"{without_comment(entry)}\n" for entry in recipe.requirements))
+        excluded.write_text("".join(f'{name} ; python_version < "0"\n' for name in recipe.excluded))
+        which = ["--python", python] if Path(python).is_absolute() else ["--python-version", python]
+        flags = ["--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--quiet"]
+        finished = command.run(
+            command.uv("pip", "compile", asked.name, "--override", excluded.name, *which, *flags),
+            cwd=Path(folder),
+            keep_addresses=recipe.requirements,
+        )
+    if finished.code != 0:
+        raise _unresolved(recipe, finished.talk)
+    pins = dict(_PIN.findall(finished.stdout))
+    log(f"locked {len(pins)} package{'' if len(pins) == 1 else 's'}")
+    return finished.stdout
+
+
+def pinned(lock: str, name: str) -> str:
+    """The version that a lock pins a package to, or "" when it does not."""
+    return str(dict(_PIN.findall(lock)).get(name, ""))
+
+
+def _unresolved(recipe: Recipe, talk: list[str]) -> EnvironmentBuildError:
+    said = "\n".join(line for line in talk if line.strip())
+    guilty = [entry for entry in recipe.requirements if _is_about(entry, said)]
+    lines = said.splitlines()
+    words = "\n".join(lines[:_SHORT] + (["..."] if len(lines) > _SHORT else []))
+    entries = ", ".join(f"`{entry}`" for entry in guilty)
+    place = f"pip_packages: {entries}: no set of packages fits" if guilty else "the packages of this job do not fit"
+    return EnvironmentBuildError(
+        f"{place} {recipe.name} on Python {recipe.python}; uv says:\n{words}",
+        hint="change or leave out one of these entries, then submit again",
+    )
+
+
+def _is_about(entry: str, said: str) -> bool:
+    try:
+        name = requirement_name(entry)
+    except JobError:
+        return False
+    spelled = "[-_.]+".join(map(re.escape, name.split("-")))
+    return re.search(rf"(?<![\w-]){spelled}(?![\w-])", said, re.IGNORECASE) is not None
