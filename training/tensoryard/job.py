@@ -5,7 +5,7 @@ Field values are checked here; `job_file` reads job.yaml and finds the line that
 """
 
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -13,6 +13,9 @@ from msgspec import Meta, Struct
 from tensoryard.errors import JobError, LayoutError
 from tensoryard.store import keys
 from tensoryard.tf_config import Task, place
+
+if TYPE_CHECKING:
+    from tensoryard.environment import EnvironmentSpec
 
 Way = Literal["single", "mpi", "parameter_server", "multi_worker_mirrored"]
 Count = Annotated[int, Meta(ge=1)]
@@ -212,6 +215,20 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
             elif value is not None:
                 words.append(str(value))
         return words
+
+    def environment_spec(self) -> "EnvironmentSpec":
+        """The environment that the job asks for. Raises JobError for versions that do not go together."""
+        from tensoryard.environment.spec import environment_spec
+
+        return environment_spec(
+            way=self.way,
+            framework_version=self.framework_version,
+            python_version=self.python_version,
+            use_gpu=self.use_gpu,
+            pip_packages=self.pip_packages,
+            conda_packages=self.conda_packages,
+            conda_channels=self.conda_channels,
+        )
 
     def check_files(self) -> None:
         """Raises JobError when the source folder, the script or the requirements file is not there."""

@@ -97,7 +97,7 @@ class Supervisor:
         started = time.time()
         wakeup = wake_on(signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         pid = self.start(command)
-        self.record({"host": self.host, "pid": pid, "started_at": started}, ".started")
+        self.record({"host": self.host, "pid": pid, "supervisor": os.getpid(), "started_at": started}, ".started")
         status, usage, stopped = self.wait(pid, wakeup, started)
         empty_group(pid)
         code = os.waitstatus_to_exitcode(status)

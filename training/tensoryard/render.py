@@ -54,7 +54,7 @@ class LaunchScript:
     command: tuple[str, ...]
     task_names: tuple[str, ...]
     task_count: int
-    tasks_per_node: int
+    tasks_per_host: int
 
 
 def render(
@@ -112,7 +112,7 @@ def _script(
         command=("python", script, *job.arguments(dict(local_paths))),
         task_names=tuple(task.name for task in tasks),
         task_count=len(tasks),
-        tasks_per_node=tasks_per_node,
+        tasks_per_host=tasks_per_node if placement.scheduler == "slurm" else len(tasks),
     )
     return environment.get_template(context.template).render(asdict(context))
 

@@ -1,0 +1,100 @@
+"""`tyard`: the table of its commands, and the one place where an error becomes an exit code."""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from tensoryard import __version__
+from tensoryard.errors import TensoryardError, UsageError
+
+# name: (module, what it is for). A command's module is imported only when that command is meant.
+COMMANDS = {
+    "init": ("init", "Make a job folder that runs as it is"),
+    "render": ("render", "Show every file a job would run with"),
+    "run": ("run", "Run a job and follow it to its end"),
+    "runs": ("runs", "List, follow, cancel and fetch runs"),
+    "models": ("models", "Register, find, verify and fetch model versions"),
+    "data": ("data", "Put data into the workspace and get it back"),
+    "env": ("env", "Build, list and prune the environments of jobs"),
+    "schema": ("schema", "Print the JSON Schema of job.yaml for editors"),
+    "doctor": ("doctor", "Say what this machine has and lacks, each with its fix"),
+    "completion": ("completion", "Print the shell completion script"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and loads one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"tensoryard.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, purpose) for name, (_, purpose) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=about) for name, (_, about) in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return found or super(click.Group, self).shell_complete(ctx, incomplete)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean `tyard {near[0]}`?" if near else f"commands: {', '.join(COMMANDS)}"
+            raise UsageError(f"tyard: there is no command `{args[0]}`", hint)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tyard")
+def tyard() -> None:
+    """
+    Train TensorFlow on one machine or many, and keep what it made.
+
+    \b
+    tyard init mnist --kind single     a new job folder
+    tyard run mnist/job.yaml           run it, follow it
+    """
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 done, 1 tyard failed, 2 wrong use, 3 the run failed or was canceled."""
+    try:
+        code = tyard.main(standalone_mode=False, prog_name="tyard")
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.Abort:
+        click.echo("Stopped", err=True)
+        code = 1
+    except TensoryardError as error:
+        show_error(error)
+        code = 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:
+        # The reader of a pipe went away, as `head` does: nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def show_error(error: TensoryardError) -> None:
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+    if error.hint:
+        click.echo(f"\n{click.style('hint:', bold=True)} {error.hint}", err=True)

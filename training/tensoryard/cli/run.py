@@ -1,0 +1,36 @@
+"""`tyard run`: submit a job and follow it."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("job", type=click.Path(path_type=Path), default="job.yaml")
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the job")
+@click.option("--detach", is_flag=True, help="Return once the run is queued")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: events and log lines")
+@click.pass_context
+def run(ctx: click.Context, job: Path, changes: tuple[str, ...], detach: bool, as_json: bool) -> None:
+    """
+    Run a job and follow it to its end.
+
+    Exit code 0: completed, 1: tyard failed, 2: wrong use, 3: the run failed or was canceled.
+
+    \b
+    tyard run job.yaml
+    tyard run job.yaml --set script_params.--epochs=5 --detach
+    """
+    from tensoryard.cli.follow import follow_to_end, show_submitted
+    from tensoryard.controller import ensure_controller
+    from tensoryard.job_file import load_job
+    from tensoryard.submit import submit
+    from tensoryard.workspace import Workspace
+
+    workspace = Workspace.from_config()
+    submitted = submit(workspace, load_job(job, changes), lambda text: click.echo(text, err=True))
+    ensure_controller(workspace)
+    if detach:
+        show_submitted(submitted, as_json)
+        return
+    ctx.exit(follow_to_end(workspace, submitted, as_json))

@@ -1,0 +1,272 @@
+"""A run as it is recorded: its events, what they fold to, its files, its metrics."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from tensoryard.errors import AlreadyExistsError, CorruptRecordError, NotFoundError
+from tensoryard.job import Job, decode_job
+from tensoryard.snapshot import Snapshot
+from tensoryard.store import Store, keys
+
+STAGES = ("Preparing", "Scaling", "Running", "Post-processing")
+ENDS = ("Completed", "Failed", "Canceled")
+NOT_STARTED = "NotStarted"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    One line of events.jsonl: a stage that was entered or a fact that became known.
+
+    time: seconds since the epoch, UTC; data: what belongs to the fact, such as the environment's hash.
+    """
+
+    time: float
+    stage: str | None = None
+    fact: str | None = None
+    reason: str | None = None
+    data: dict[str, Any] = {}
+
+
+class StageSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage with its times (seconds since the epoch, UTC); ended_at is None while it lasts."""
+
+    stage: str
+    started_at: float
+    ended_at: float | None = None
+    reason: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended_at or time.time()) - self.started_at
+
+
+class RunState(msgspec.Struct, kw_only=True):
+    """What the events of a run fold to. Never stored."""
+
+    stage: str = NOT_STARTED
+    reason: str | None = None
+    submitted_at: float | None = None
+    stages: list[StageSpan] = []
+    facts: dict[str, dict[str, Any]] = {}
+    warnings: list[str] = []
+    tags: dict[str, str] = {}
+
+    @property
+    def ended(self) -> bool:
+        return self.stage in ENDS
+
+    def add(self, event: Event) -> None:
+        if event.stage is not None:
+            if self.stages and self.stages[-1].ended_at is None:
+                self.stages[-1] = msgspec.structs.replace(self.stages[-1], ended_at=event.time)
+            ended_at = event.time if event.stage in ENDS else None
+            self.stages.append(
+                StageSpan(stage=event.stage, started_at=event.time, ended_at=ended_at, reason=event.reason)
+            )
+            self.stage, self.reason = event.stage, event.reason
+        elif event.fact == "waiting":
+            self.reason = event.reason
+        elif event.fact == "warning":
+            self.warnings.append(event.reason or "")
+        elif event.fact == "tag":
+            self.tags |= event.data
+        elif event.fact is not None:
+            self.facts[event.fact] = event.data
+            if event.fact == "submitted":
+                self.submitted_at = event.time
+
+
+class OutputFile(msgspec.Struct, frozen=True):
+    """A file that the run left. path: relative to the run, such as outputs/model/saved_model.pb."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    etag: str
+
+
+class Outputs(msgspec.Struct, frozen=True):
+    """outputs.json, written last: when it is there, the run's files are final."""
+
+    files: tuple[OutputFile, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class RunRecord:
+    """
+    A run in a store: reads everything, changes only by adding.
+
+    Raises NotFoundError from `find_run` when there is no such run.
+    """
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store = store
+        self.id = run_id
+
+    def key(self, name: str) -> str:
+        return keys.run(self.id, name)
+
+    @cached_property
+    def job(self) -> Job:
+        try:
+            return decode_job(self.store.read(self.key("job.json")))
+        except msgspec.MsgspecError as error:
+            raise CorruptRecordError(f"run `{self.id}`: job.json cannot be read: {error}") from None
+
+    def snapshot(self) -> Snapshot:
+        try:
+            return msgspec.json.decode(self.store.read(self.key("snapshot.json")), type=Snapshot)
+        except msgspec.MsgspecError as error:
+            raise CorruptRecordError(f"run `{self.id}`: snapshot.json cannot be read: {error}") from None
+
+    def outputs(self) -> Outputs | None:
+        """The final list of files, or None while the run has not ended."""
+        try:
+            return msgspec.json.decode(self.store.read(self.key("outputs.json")), type=Outputs)
+        except NotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise CorruptRecordError(f"run `{self.id}`: outputs.json cannot be read: {error}") from None
+
+    def events(self, offset: int = 0) -> tuple[list[Event], int]:
+        """
+        The events from a byte offset, and the offset to go on from. A line still being written is left for later;
+        one that cannot be read is passed over.
+        """
+        try:
+            data = self.store.read(self.key("events.jsonl"), offset)
+        except NotFoundError:
+            return [], offset
+        whole = data[: data.rfind(b"\n") + 1]
+        events = []
+        for line in whole.splitlines():
+            try:
+                events.append(msgspec.json.decode(line, type=Event))
+            except msgspec.MsgspecError:
+                continue
+        return events, offset + len(whole)
+
+    def state(self) -> RunState:
+        state = RunState()
+        for event in self.events()[0]:
+            state.add(event)
+        return state
+
+    def add(
+        self, *, stage: str | None = None, fact: str | None = None, reason: str | None = None, **data: Any
+    ) -> Event:
+        event = Event(time=time.time(), stage=stage, fact=fact, reason=reason, data=data)
+        self.store.append(self.key("events.jsonl"), msgspec.json.encode(event) + b"\n")
+        return event
+
+    def request_cancel(self, *, kill: bool = False) -> None:
+        """Ask the controller to stop the run; kill: without the 10 s that a script has to end by itself."""
+        for name in ("cancel", "kill") if kill else ("cancel",):
+            with suppress(AlreadyExistsError):
+                self.store.put(self.key(f"requests/{name}"), b"")
+
+    def requested(self, name: str) -> bool:
+        return self.store.stat(self.key(f"requests/{name}")) is not None
+
+    def task_results(self) -> dict[str, dict[str, Any]]:
+        """tasks/<task>.json of every task that has ended, by task name."""
+        results = {}
+        for entry in self.store.list(self.key("tasks/")):
+            name = entry.key.rpartition("/")[2].removesuffix(".json")
+            if entry.key.endswith(".json") and not name.endswith(".started"):
+                results[name] = self._json(entry.key)
+        return results
+
+    def end(self) -> dict[str, Any] | None:
+        """What decided the outcome of the tasks (launch/end.json), or None."""
+        key = self.key("launch/end.json")
+        return self._json(key) if self.store.stat(key) else None
+
+    def metrics(self) -> dict[str, Any]:
+        """Every metric logged: one value as itself, more as a list in the order of their times."""
+        values: dict[str, list[tuple[float, Any]]] = {}
+        for entry in self.store.list(self.key("metrics/")):
+            for line in self.store.read(entry.key).splitlines():
+                try:
+                    record = json.loads(line)
+                    values.setdefault(record["name"], []).append((record["time"], record["value"]))
+                except (ValueError, KeyError, TypeError):
+                    continue
+        return {
+            name: found[0][1] if len(found) == 1 else [value for _, value in sorted(found, key=lambda pair: pair[0])]
+            for name, found in values.items()
+        }
+
+    def file_names(self) -> list[str]:
+        """Paths of what the run has left so far: outputs, logs and metrics, in order."""
+        outputs = self.outputs()
+        if outputs is not None:
+            names = [file.path for file in outputs.files]
+        else:
+            names = [self._relative(entry.key) for entry in self.store.list(self.key("outputs/"))]
+        for folder in ("logs/", "metrics/"):
+            names += [self._relative(entry.key) for entry in self.store.list(self.key(folder))]
+        return sorted(names)
+
+    def log_tail(self, task: str, lines: int = 20) -> list[str]:
+        """The last lines of a task's log, each cut at 500 characters."""
+        key = self.key(f"logs/{task}.log")
+        entry = self.store.stat(key)
+        if entry is None:
+            return []
+        data = self.store.read(key, max(0, entry.size_bytes - 16384))
+        return [line[:500] for line in data.decode(errors="replace").splitlines()[-lines:]]
+
+    def _relative(self, key: str) -> str:
+        return key.removeprefix(self.key(""))
+
+    def _json(self, key: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.store.read(key)))
+        except (ValueError, TypeError, NotFoundError):
+            return {}
+
+
+def list_runs(store: Store, experiment: str | None = None) -> Iterator[RunRecord]:
+    """Runs, newest first."""
+    found = [
+        (parsed[1], name.rstrip("/"))
+        for name in store.children(keys.RUNS)
+        if (parsed := keys.parse_run_id(name.rstrip("/")))
+    ]
+    for _, run_id in sorted(found, reverse=True):
+        if experiment is None or run_id.rpartition("-")[0] == experiment:
+            yield RunRecord(store, run_id)
+
+
+def find_run(store: Store, text: str) -> RunRecord:
+    """
+    The run of an id, of a run's number alone, or of `latest`.
+
+    Raises NotFoundError with the nearest ids.
+    """
+    if keys.parse_run_id(text) and store.stat(keys.run(text, "job.json")):
+        return RunRecord(store, text)
+    runs = list(list_runs(store))
+    if text == "latest" and runs:
+        return runs[0]
+    for run in runs:
+        if text.isdigit() and run.id.endswith(f"-{int(text):04d}"):
+            return run
+    import difflib
+
+    near = difflib.get_close_matches(text, [run.id for run in runs], n=3, cutoff=0.5) or [run.id for run in runs[:3]]
+    hint = f"runs here: {', '.join(near)}" if near else "there are no runs here yet; `tyard run job.yaml` makes one"
+    raise NotFoundError(f"run: there is no `{text}`", hint)
+
+
+def utc(seconds: float) -> str:
+    """A time as people and programs read it: 2026-11-23T11:20:55Z."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,207 @@
+"""Runs on this machine: simulated nodes, first come first served, so many runs at a time."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from tensoryard.errors import SchedulerError
+from tensoryard.job import Job
+from tensoryard.render import Placement
+from tensoryard.scheduler import Phase, Seen, WriteFiles
+from tensoryard.store import keys
+
+LOOK_AT_SUPERVISORS_SECONDS = 1.0
+
+
+class _Waiting(NamedTuple):
+    number: int
+    job: Job
+    write_files: WriteFiles
+
+
+class LocalScheduler:
+    """
+    Starts each run's launch script in a session of its own.
+
+    The script and its supervisors hold a lock on launch/alive: while it is held the run is running, whoever
+    started it. So a new controller finds a run again without trusting a process id.
+    """
+
+    def __init__(self, concurrent_runs: Callable[[], int]) -> None:
+        """concurrent_runs: the limit, asked anew each time."""
+        self._limit = concurrent_runs
+        self._lock = threading.Lock()
+        self._waiting: dict[str, _Waiting] = {}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, Path] = {}
+        self._looked_at: dict[str, float] = {}
+
+    def submit(self, run_id: str, folder: Path, job: Job, write_files: WriteFiles) -> None:
+        parsed = keys.parse_run_id(run_id)
+        with self._lock:
+            if _alive(folder) or _started(folder):
+                self._running[run_id] = folder
+            else:
+                self._waiting[run_id] = _Waiting(parsed[1] if parsed else 0, job, write_files)
+
+    def poll(self, run_id: str, folder: Path) -> Seen:
+        with self._lock:
+            if run_id in self._waiting:
+                ahead = sorted(
+                    other for other, entry in self._waiting.items() if entry.number < self._waiting[run_id].number
+                )
+                if len(self._running) + len(ahead) >= max(1, self._limit()):
+                    others = ", ".join([*self._running, *ahead])
+                    return Seen(Phase.WAITING, f"waiting for {others} on this machine")
+                self._running[run_id] = folder
+                self._launch(run_id, folder, self._waiting.pop(run_id))
+                return Seen(Phase.RUNNING)
+        if _alive(folder):
+            self._look_at_supervisors(run_id, folder)
+            return Seen(Phase.RUNNING)
+        with self._lock:
+            self._running.pop(run_id, None)
+            child = self._children.pop(run_id, None)
+        if child is not None:
+            child.wait()
+        return Seen(Phase.OVER)
+
+    def stop(self, run_id: str, folder: Path, *, kill: bool) -> None:
+        with self._lock:
+            self._waiting.pop(run_id, None)
+        end_run(folder, "canceled")
+        if kill:
+            (folder / "launch" / "kill").touch()
+
+    def sweep(self, run_id: str, folder: Path) -> int:
+        killed = 0
+        for pid in set(_processes_of(folder)):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+        return killed
+
+    def _launch(self, run_id: str, folder: Path, entry: _Waiting) -> None:
+        with _free_ports(len(entry.job.tasks())) as ports:
+            entry.write_files(Placement("local", ("localhost",) * entry.job.node_count, ports))
+        alive = os.open(folder / "launch" / "alive", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with (folder / "logs" / "launch.log").open("ab") as log:
+                self._children[run_id] = subprocess.Popen(
+                    ["/usr/bin/env", "bash", str(folder / "launch" / "run.sh")],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=(alive,),
+                    env=_launch_environment(),
+                )
+        except OSError as error:
+            raise SchedulerError(f"run `{run_id}`: its launch script cannot be started: {error}") from None
+        finally:
+            os.close(alive)
+
+    def _look_at_supervisors(self, run_id: str, folder: Path) -> None:
+        """A supervisor that was killed cannot say so, and its task's peers would wait for ever."""
+        if time.monotonic() - self._looked_at.get(run_id, 0) < LOOK_AT_SUPERVISORS_SECONDS:
+            return
+        self._looked_at[run_id] = time.monotonic()
+        for task, facts in _started_tasks(folder):
+            if not _exists(facts.get("supervisor")) and not (folder / "tasks" / f"{task}.json").exists():
+                end_run(folder, "failed", task=task, reason="its supervisor process was killed")
+
+
+def end_run(folder: Path, outcome: str, **facts: object) -> None:
+    """Decide the outcome of the tasks, unless a task has: `rank.py` of each sees it and stops its script."""
+    draft = folder / "launch" / f"end.json.{os.getpid()}.{threading.get_ident()}"
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    draft.write_text(json.dumps({"outcome": outcome, "host": socket.gethostname(), "at": time.time(), **facts}))
+    with suppress(FileExistsError):
+        os.link(draft, draft.with_name("end.json"))
+    draft.unlink()
+
+
+def _launch_environment() -> dict[str, str]:
+    """This process's environment, less what would make another Python find the wrong packages."""
+    left_out = {"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "TF_CONFIG", "__PYVENV_LAUNCHER__"}
+    return {
+        name: value for name, value in os.environ.items() if name not in left_out and not name.startswith("TYARD_")
+    }
+
+
+def _alive(folder: Path) -> bool:
+    try:
+        handle = os.open(folder / "launch" / "alive", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _started_tasks(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    for path in (folder / "tasks").glob("*.started.json"):
+        with suppress(OSError, ValueError):
+            yield path.name.removesuffix(".started.json"), json.loads(path.read_text())
+
+
+def _started(folder: Path) -> bool:
+    """A launch that died before any task started may be done again; one that started a task may not."""
+    tasks = folder / "tasks"
+    return tasks.is_dir() and any(tasks.glob("*.json"))
+
+
+def _exists(pid: object) -> bool:
+    if not isinstance(pid, int):
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _processes_of(folder: Path) -> Iterator[int]:
+    """Processes of a run: on Linux all that carry its folder in their environment, wherever they went."""
+    proc = Path("/proc")
+    if proc.joinpath("self/environ").exists():
+        mark = b"TYARD_RUN_DIR=" + os.fsencode(folder) + b"\0"
+        for entry in proc.iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                with suppress(OSError):
+                    if mark in entry.joinpath("environ").read_bytes() + b"\0":
+                        yield int(entry.name)
+        return
+    for _, facts in _started_tasks(folder):
+        group = facts.get("pid")
+        if isinstance(group, int):
+            listed = subprocess.run(
+                ["/bin/ps", "-o", "pid=", "-g", str(group)], capture_output=True, text=True, check=False
+            )
+            yield from (int(word) for word in listed.stdout.split())
+
+
+@contextmanager
+def _free_ports(count: int) -> Iterator[tuple[int, ...]]:
+    """TCP ports of this machine that nobody listens on, held until the launch files are written."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("localhost", 0))
+        yield tuple(each.getsockname()[1] for each in sockets)

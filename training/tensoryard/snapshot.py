@@ -1,0 +1,145 @@
+"""The source tree as it was at submission: taken once, kept by content, laid out again for the run."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from tensoryard.errors import AlreadyExistsError, JobError
+from tensoryard.store import Store, keys
+
+# Never part of a snapshot: what tools leave behind, and the two folders that the run makes itself.
+_ALWAYS_IGNORED = {
+    ".git",
+    ".tensoryard",
+    ".venv",
+    "__pycache__",
+    ".ipynb_checkpoints",
+    ".mypy_cache",
+    ".pytest_cache",
+}
+_MADE_BY_THE_RUN = {"outputs", "logs"}
+IGNORE_FILES = (".tyardignore", ".gitignore")
+LARGE_BYTES = 300 << 20  # where Azure ML refused a snapshot
+
+
+class SnapshotFile(msgspec.Struct, frozen=True):
+    """path: relative, POSIX; executable: whether the owner may execute it."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    executable: bool = False
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """snapshot.json: files in the order of their paths; digest: over all of it, the code's identity."""
+
+    files: tuple[SnapshotFile, ...]
+    digest: str
+
+
+def take(store: Store, source: Path, say: Callable[[str], None]) -> Snapshot:
+    """
+    The snapshot of a folder, its contents kept in the store.
+
+    say: is told of the size and the largest files before more than 300 MiB are copied.
+    Raises JobError for a link that leads out of the folder and for a file that cannot be read.
+    """
+    paths = list(_files(source))
+    sizes = {path: path.stat().st_size for path in paths}
+    total = sum(sizes.values())
+    if total > LARGE_BYTES:
+        largest = sorted(sizes, key=lambda path: -sizes[path])[:5]
+        named = ", ".join(f"{path.relative_to(source)} ({sizes[path] >> 20} MiB)" for path in largest)
+        say(
+            f"The source folder holds {total >> 20} MiB in {len(paths)} files; the largest: {named}. "
+            "List what the script does not need in .tyardignore, and keep data in the datastore (tyard data upload)"
+        )
+    files = tuple(_keep(store, source, path) for path in paths)
+    return Snapshot(files, hashlib.sha256(msgspec.json.encode(files)).hexdigest())
+
+
+def lay_out(store: Store, snapshot: Snapshot, folder: Path) -> None:
+    """Write the snapshot's files below a folder: all of them, or the folder does not appear."""
+    aside = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for file in snapshot.files:
+        path = aside / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = store.local_path(keys.content(file.sha256))
+        if kept is not None:
+            shutil.copyfile(kept, path)
+        else:
+            from tensoryard.store.transfer import download
+
+            download(store, keys.content(file.sha256), path, file.sha256)
+        path.chmod(0o755 if file.executable else 0o644)
+    aside.rename(folder)
+
+
+def _files(source: Path) -> Iterator[Path]:
+    ignored = _ignore_rules(source)
+    for folder, folders, names in os.walk(source):
+        here = Path(folder)
+        kept = []
+        for name in sorted(folders):
+            made_by_run = here == source and name in _MADE_BY_THE_RUN
+            if name in _ALWAYS_IGNORED or made_by_run or ignored(f"{(here / name).relative_to(source).as_posix()}/"):
+                continue
+            if (here / name).is_symlink():
+                raise JobError(
+                    f"source_directory: `{(here / name).relative_to(source)}` is a link to a folder",
+                    hint="copy the folder, or name the link in .tyardignore",
+                )
+            kept.append(name)
+        folders[:] = kept
+        for name in sorted(names):
+            path = here / name
+            if ignored(path.relative_to(source).as_posix()):
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(source.resolve()):
+                raise JobError(
+                    f"source_directory: `{path.relative_to(source)}` is a link to a file outside of it",
+                    hint="copy the file, or name the link in .tyardignore",
+                )
+            if path.is_file():
+                yield path
+
+
+def _ignore_rules(source: Path) -> Callable[[str], bool]:
+    lines = [
+        line
+        for name in IGNORE_FILES
+        if (source / name).is_file()
+        for line in (source / name).read_text(encoding="utf-8", errors="replace").splitlines()
+    ]
+    if not lines:
+        return lambda path: False
+    from pathspec import GitIgnoreSpec
+
+    rules = GitIgnoreSpec.from_lines(lines)
+    return lambda path: rules.match_file(path)
+
+
+def _keep(store: Store, source: Path, path: Path) -> SnapshotFile:
+    name = path.relative_to(source).as_posix()
+    try:
+        # Hashed and kept from one read: a file edited in between cannot get the other one's digest.
+        data = path.read_bytes()
+        executable = bool(path.stat().st_mode & 0o100)
+        name.encode()
+    except OSError as error:
+        raise JobError(f"source_directory: `{name}` cannot be read: {error.strerror}") from None
+    except UnicodeEncodeError:
+        raise JobError(f"source_directory: the name {name!r} is not UTF-8", hint="rename the file") from None
+    digest = hashlib.sha256(data).hexdigest()
+    if store.stat(keys.content(digest)) is None:
+        with suppress(AlreadyExistsError):
+            store.put(keys.content(digest), data)
+    return SnapshotFile(name, len(data), digest, executable)

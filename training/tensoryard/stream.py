@@ -1,0 +1,92 @@
+"""Follows a run: its events and the log of every task, as they are written, in bounded memory."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from tensoryard.errors import NotFoundError
+from tensoryard.run import Event, RunRecord, RunState
+
+# A line longer than this is passed on in pieces: a log may be one line of a gigabyte.
+LINE_BYTES = 64 << 10
+READ_BYTES = 256 << 10
+FOLDER_SECONDS = 0.05
+REMOTE_SECONDS = 2.0
+CONTROLLER_SECONDS = 2.0
+
+
+class LogLine(NamedTuple):
+    """One line of a task's log, without its line break. task: such as worker-0, or preparing, or launch."""
+
+    task: str
+    text: str
+
+
+class _Log:
+    def __init__(self, run: RunRecord, task: str) -> None:
+        self.task = task
+        self.run = run
+        self.key = run.key(f"logs/{task}.log")
+        self.offset = 0
+        self.rest = b""
+
+    def lines(self) -> Iterator[LogLine]:
+        while True:
+            try:
+                data = self.run.store.read(self.key, self.offset, READ_BYTES)
+            except NotFoundError:
+                return
+            if not data:
+                return
+            self.offset += len(data)
+            *whole, self.rest = (self.rest + data).split(b"\n")
+            for line in whole:
+                yield from self._pieces(line)
+            while len(self.rest) > LINE_BYTES:
+                yield LogLine(self.task, self.rest[:LINE_BYTES].decode(errors="replace"))
+                self.rest = self.rest[LINE_BYTES:]
+
+    def last(self) -> Iterator[LogLine]:
+        yield from self.lines()
+        if self.rest:
+            yield from self._pieces(self.rest)
+            self.rest = b""
+
+    def _pieces(self, line: bytes) -> Iterator[LogLine]:
+        for start in range(0, max(1, len(line)), LINE_BYTES):
+            yield LogLine(self.task, line[start : start + LINE_BYTES].rstrip(b"\r").decode(errors="replace"))
+
+
+def follow(run: RunRecord, ensure_controller: Callable[[], None] | None = None) -> Iterator[Event | LogLine | None]:
+    """
+    Everything that the run has recorded and goes on to record, until it has ended.
+
+    ensure_controller: called now and then while the run has not ended, in case the controller was killed.
+    Yields None when there is nothing new, so that a caller can do something else.
+    """
+    pause = FOLDER_SECONDS if run.store.local_path(run.key("")) else REMOTE_SECONDS
+    logs = [_Log(run, name) for name in ("preparing", "launch", *(task.name for task in run.job.tasks()))]
+    state = RunState()
+    offset = 0
+    checked = time.monotonic()
+    while True:
+        events, offset = run.events(offset)
+        for event in events:
+            if event.stage is None or not _is_end(event):
+                state.add(event)
+                yield event
+        ending = next((event for event in events if _is_end(event)), None)
+        for log in logs:
+            yield from log.last() if ending else log.lines()
+        if ending:
+            yield ending
+            return
+        if ensure_controller and time.monotonic() - checked > CONTROLLER_SECONDS:
+            checked = time.monotonic()
+            ensure_controller()
+        yield None
+        time.sleep(pause)
+
+
+def _is_end(event: Event) -> bool:
+    return event.stage in ("Completed", "Failed", "Canceled")
