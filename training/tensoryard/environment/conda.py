@@ -5,14 +5,12 @@ Python comes from the channels too, as in conda, so that compiled conda packages
 Needs the extra `conda` (py-rattler).
 """
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from tensoryard.environment import Log, command
+from tensoryard.environment.lock import CondaRecord
 from tensoryard.environment.spec import Recipe
 from tensoryard.errors import EnvironmentBuildError
 
@@ -20,28 +18,15 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-class CondaRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One package of a solve.
-
-    url, sha256: its archive and the digest of it; subdir: "linux-64" or "noarch"; record: the entry of the
-    channel's index, as JSON text, from which it is installed again without asking the channel.
-    """
-
-    name: str
-    version: str
-    url: str
-    sha256: str
-    record: str
-
-
 def solve(recipe: Recipe, log: Log) -> tuple[CondaRecord, ...]:
     """
     What Python and the conda packages of a recipe come to, every package with its digest.
 
-    Raises EnvironmentBuildError when a package has no such spelling, when they do not fit, or when no channel answers.
+    Raises EnvironmentBuildError when an entry cannot be read, when they do not fit, or when no channel answers.
     """
     rattler = _rattler(recipe)
+    import asyncio
+
     packages, channels = ", ".join(recipe.conda_packages), ", ".join(recipe.conda_channels)
     log(f"solving {packages} from {channels}")
     python = f"python {recipe.python}.*" if recipe.python.count(".") == 1 else f"python {recipe.python}"
@@ -69,9 +54,13 @@ def solve(recipe: Recipe, log: Log) -> tuple[CondaRecord, ...]:
         CondaRecord(
             name=record.name.normalized,
             version=str(record.version),
-            url=str(record.url),
+            channel=record.channel,
+            url=record.url,
+            file=record.file_name,
             sha256=record.sha256.hex() if record.sha256 else "",
-            record=record.to_json(),
+            md5=record.md5.hex() if record.md5 else None,
+            size_bytes=record.size,
+            index=record.to_json(),
         )
         for record in sorted(records, key=lambda record: record.name.normalized)
     )
@@ -83,17 +72,21 @@ def install(records: Sequence[CondaRecord], prefix: Path, final: Path, log: Log)
 
     Each archive is checked against its digest. Raises EnvironmentBuildError when one cannot be fetched or differs.
     """
+    import asyncio
+
     import rattler
 
     log(f"installing {len(records)} conda packages")
+    entry = prefix.parent / "index.json"
+    loaded = []
+    for record in records:
+        entry.write_text(record.index)
+        package = rattler.PackageRecord.from_index_json(entry, record.size_bytes, record.sha256, record.md5)
+        loaded.append(rattler.RepoDataRecord(package, record.file, record.url, record.channel))
+    entry.unlink()
     try:
         asyncio.run(
-            rattler.install(
-                [rattler.RepoDataRecord.from_json(record.record) for record in records],
-                target_prefix=prefix,
-                alternative_target_prefix=final,
-                show_progress=False,
-            )
+            rattler.install(loaded, target_prefix=prefix, alternative_target_prefix=final, show_progress=False)
         )
     except Exception as error:
         raise EnvironmentBuildError(
@@ -117,7 +110,7 @@ def _unsolved(error: Exception, packages: str, channels: str, python: str) -> En
     said = command.without_addresses(" ".join(str(error).split()))[:600]
     if type(error).__name__ == "SolverError":
         return EnvironmentBuildError(
-            f"conda_packages: {packages} with Python {python} do not fit, or are not in the channels {channels}: {said}",
+            f"conda_packages: {packages} with Python {python}: not in the channels {channels}, or do not fit: {said}",
             hint="change `conda_packages`, or name another channel in `conda_channels`",
         )
     return EnvironmentBuildError(

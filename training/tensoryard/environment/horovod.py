@@ -138,10 +138,15 @@ def _build(work: Path, target: Path, inputs: WheelInputs, python: Path, log: Log
     against = f"{inputs.distribution}=={inputs.tensorflow}"
     log(f"compiling Horovod {inputs.horovod} against {against}, {inputs.mpi or 'Gloo only'}: several minutes, once")
 
+    def brief(line: str) -> None:
+        # A compiler's own line is thousands of letters; "[ 57%] Building CXX object ..." says enough.
+        if len(line) < 200 and not line.startswith("cd "):
+            log(line)
+
     def step(argv: list[str], environ: dict[str, str] | None = None) -> None:
-        finished = command.run(argv, cwd=work, log=log, environ=environ)
+        finished = command.run(argv, cwd=work, log=brief, environ=environ)
         if finished.code != 0:
-            said = "\n".join([*finished.stdout.splitlines(), *finished.talk][-25:])
+            said = "\n".join(line[:400] for line in [*finished.stdout.splitlines(), *finished.talk][-25:])
             raise EnvironmentBuildError(
                 f"Horovod {inputs.horovod} could not be built against {against}; the last lines were:\n"
                 f"{command.without_addresses(said)}"

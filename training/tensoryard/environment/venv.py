@@ -11,6 +11,7 @@ A build goes into `environments/.building-<hash>-...` and is renamed when it is 
 hash for its name is always whole, whatever was killed and when.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -21,33 +22,15 @@ from pathlib import Path
 
 import msgspec
 
-from tensoryard.environment import Environment, EnvironmentSpec, Log, Package, command, locking
+from tensoryard.environment import Environment, EnvironmentSpec, Log, Package, bytecode, command, locking
 from tensoryard.environment.interpreter import Interpreter, describe, this_platform
 from tensoryard.environment.interpreter import find as find_python
+from tensoryard.environment.lock import CondaRecord, Lock, content_hash, recipe_key
 from tensoryard.environment.resolve import pinned, resolve
-from tensoryard.environment.spec import HOROVOD, Recipe, recipe, without_comment
+from tensoryard.environment.spec import HOROVOD, Recipe, recipe
 from tensoryard.errors import EnvironmentBuildError, NotFoundError
 
-_FORMAT = 1  # raise it when the same lock would be built into different contents
 _MIB = 1024**2
-
-
-class CondaRecord(msgspec.Struct, frozen=True):
-    """One conda package of a solve: where it is and the SHA-256 of its archive."""
-
-    name: str
-    version: str
-    url: str
-    sha256: str
-
-
-class Lock(msgspec.Struct, frozen=True, kw_only=True):
-    """What a recipe was locked to. requirements: the text for uv; conda: empty without conda packages."""
-
-    recipe: Recipe
-    requirements: str
-    conda: tuple[CondaRecord, ...] = ()
-    locked_at: float
 
 
 class Pruned(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,11 +79,11 @@ class VenvBuilder:
     def find_recipe(self, wanted: Recipe) -> Environment | None:
         """The finished environment of a recipe, or None; marks it as used now."""
         try:
-            environment_hash = (self._locks(_key(wanted)) / "environment").read_text()
-            found = self._read(environment_hash)
-            os.utime(self._folder(environment_hash) / "used")
+            found = self._read((self._locks(recipe_key(wanted)) / "environment").read_text())
         except FileNotFoundError:
             return None
+        with contextlib.suppress(OSError):  # a cache that others own can be used all the same
+            os.utime(self._folder(found.hash) / "used")
         # The link to the base interpreter dangles once that Python is uninstalled.
         return found if Path(found.python).exists() else None
 
@@ -110,7 +93,7 @@ class VenvBuilder:
         """The environment of a recipe, built if it is not there; spec: kept in its record."""
         if not rebuild and (found := self.find_recipe(wanted)):
             return found
-        key = _key(wanted)
+        key = recipe_key(wanted)
         self._environments.mkdir(parents=True, exist_ok=True)
         with locking.held(self.cache / "flocks" / key, f"the build of environment {wanted.name}", log):
             if not rebuild and (found := self.find_recipe(wanted)):
@@ -200,7 +183,7 @@ class VenvBuilder:
 
             release = pinned(lock.requirements, lock.recipe.horovod_for)
             wheel_inputs = horovod.wheel_inputs(lock.recipe.horovod_for, release, interpreter, lock.recipe.use_gpu)
-        environment_hash = _hash(lock, interpreter, wheel_inputs.key if wheel_inputs else "")
+        environment_hash = content_hash(lock, interpreter, wheel_inputs.key if wheel_inputs else "")
         folder = self._folder(environment_hash)
         what = f"the build of environment {environment_hash}"
         with locking.held(self._flock(environment_hash), what, log) as waited:
@@ -219,7 +202,10 @@ class VenvBuilder:
                         self.cache, wheel_inputs, prefix / "bin" / "python", lock.recipe.use_gpu, log
                     )
                     source = horovod.wheel_path(self.cache, wheel)
-                    self._pip(prefix, lock, ["--no-deps", "--compile-bytecode", str(source)], log)
+                    self._pip(prefix, lock, ["--no-deps", str(source)], log)
+                packages = self._packages(prefix)
+                donor = None if lock.conda else self._donor(interpreter.version, packages)
+                bytecode.compile_all(prefix, donor, log)
                 (aside / "lock.txt").write_text(lock.requirements)
                 (aside / "used").touch()
                 size_bytes, own_bytes = _sizes(aside)
@@ -233,7 +219,7 @@ class VenvBuilder:
                     mpi=wheel_inputs.mpi if wheel_inputs else None,
                     lock_sha256=hashlib.sha256(lock.requirements.encode()).hexdigest(),
                     spec=spec,
-                    packages=self._packages(prefix),
+                    packages=packages,
                     created_at=time.time(),
                     size_bytes=size_bytes,
                     own_bytes=own_bytes,
@@ -265,8 +251,8 @@ class VenvBuilder:
         if lock.requirements.strip():
             text = aside / "lock.txt"
             text.write_text(lock.requirements)
-            log("installing, and compiling to byte code")
-            self._pip(prefix, lock, ["--no-deps", "--require-hashes", "--compile-bytecode", "-r", str(text)], log)
+            log("installing")
+            self._pip(prefix, lock, ["--no-deps", "--require-hashes", "-r", str(text)], log)
         return prefix
 
     def _pip(self, prefix: Path, lock: Lock, arguments: Sequence[str], log: Log) -> None:
@@ -282,6 +268,12 @@ class VenvBuilder:
         )
         if finished.code != 0:
             raise _failed("the packages could not be installed", finished.talk, lock)
+
+    def _donor(self, python_version: str, packages: tuple[Package, ...]) -> Path | None:
+        """The prefix of the finished environment that shares most packages with a new one, or None."""
+        same = [one for one in self.list() if one.python_version == python_version]
+        best = max(same, key=lambda one: len({*packages}.intersection(one.packages)), default=None)
+        return Path(best.python).parents[1] if best else None
 
     def _packages(self, prefix: Path) -> tuple[Package, ...]:
         argv = command.uv("pip", "list", "--format", "json", "--python", prefix / "bin" / "python")
@@ -327,21 +319,6 @@ class VenvBuilder:
 
     def _flock(self, environment_hash: str) -> Path:
         return self.cache / "flocks" / f"environment-{environment_hash}"
-
-
-def _key(wanted: Recipe) -> str:
-    """16 hex digits over what is asked, comments left out, and the platform that it is asked on."""
-    plain = msgspec.structs.replace(
-        wanted, requirements=tuple(map(without_comment, wanted.requirements)), free_bytes=0, name=""
-    )
-    text = msgspec.json.encode(plain) + this_platform().encode()
-    return hashlib.sha256(text).hexdigest()[:16]
-
-
-def _hash(lock: Lock, interpreter: Interpreter, wheel_key: str) -> str:
-    digests = sorted(f"{record.url} {record.sha256}" for record in lock.conda)
-    parts = [_FORMAT, lock.requirements, interpreter, this_platform(), wheel_key, digests]
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
 
 
 def _conda_interpreter(lock: Lock) -> Interpreter:

@@ -1,0 +1,198 @@
+"""`tyard env`: build, list, show and prune the environments of jobs."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tensoryard.cli.tables import print_json, print_table, size
+from tensoryard.errors import UsageError
+
+if TYPE_CHECKING:
+    from tensoryard.environment import EnvironmentSpec
+    from tensoryard.environment.venv import VenvBuilder
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def env() -> None:
+    """
+    Environments of jobs: Python, TensorFlow and packages, locked, built once and shared.
+
+    They lie in $TYARD_CACHE, by default ~/.cache/tensoryard.
+
+    \b
+    Examples:
+      tyard env build --tensorflow 2.15 --horovod
+      tyard env list
+    """
+
+
+@env.command("list")
+@_json
+def list_command(as_json: bool) -> None:
+    """
+    List the environments of this machine, newest first.
+
+    \b
+    Examples:
+      tyard env list
+      tyard env list --json
+    """
+    found = _builder().list()
+    if as_json:
+        print_json(found)
+    elif found:
+        rows = [
+            (
+                one.hash,
+                one.name,
+                one.python_version,
+                one.tensorflow or "-",
+                _minute(one.created_at),
+                size(one.size_bytes),
+            )
+            for one in found
+        ]
+        print_table(("HASH", "NAME", "PYTHON", "TENSORFLOW", "BUILT", "SIZE"), rows)
+    else:
+        click.echo("No environments yet", err=True)
+
+
+@env.command()
+@click.argument("environment")
+@click.option("--lock", "show_lock", is_flag=True, help="Print the lock, as pip and uv read it.")
+@_json
+def show(environment: str, show_lock: bool, as_json: bool) -> None:
+    """
+    Show one environment: its interpreter and its packages.
+
+    ENVIRONMENT is a hash, the first letters of one, or a name (the newest with it).
+
+    \b
+    Examples:
+      tyard env show tensorflow-2.15+horovod
+      tyard env show 0bd3dcd5 --lock > requirements.lock
+    """
+    builder = _builder()
+    found = builder.show(environment)
+    if show_lock:
+        click.echo(builder.lock(found), nl=False)
+        return
+    if as_json:
+        print_json(found)
+        return
+    facts = {
+        "hash": found.hash,
+        "name": found.name,
+        "python": f"{found.python_version}  {found.python}",
+        "tensorflow": found.tensorflow,
+        "horovod": f"{found.horovod}, {found.mpi or 'Gloo only'}" if found.horovod else "",
+        "built": f"{_minute(found.created_at)} UTC",
+        "size": f"{size(found.size_bytes)}, {size(found.own_bytes)} of it not shared with uv's cache",
+        "lock": f"sha256:{found.lock_sha256}",
+    }
+    print_table((), [(key, value) for key, value in facts.items() if value])
+    click.echo()
+    print_table(("PACKAGE", "VERSION"), [(package.name, package.version) for package in found.packages])
+
+
+@env.command()
+@click.argument("job", type=click.Path(path_type=Path), required=False)
+@click.option("--tensorflow", metavar="RELEASE", help="Such as 2.15; by default the newest that fits.")
+@click.option("--python", metavar="VERSION", help="Such as 3.11; by default the newest that fits.")
+@click.option("--horovod", is_flag=True, help="With Horovod, compiled here once.")
+@click.option("--gpu", is_flag=True, help="With CUDA.")
+@click.option("--pip", "pip_packages", multiple=True, metavar="PACKAGE", help="A pip package; may be repeated.")
+@click.option("--conda", "conda_packages", multiple=True, metavar="PACKAGE", help="A conda package; may be repeated.")
+@click.option(
+    "--channel", "channels", multiple=True, metavar="CHANNEL", help="A conda channel, instead of conda-forge."
+)
+@click.option("--rebuild", is_flag=True, help="Lock again, so that newer packages come in.")
+@click.option("--quiet", is_flag=True, help="Print only the path of the interpreter.")
+def build(
+    job: Path | None,
+    tensorflow: str | None,
+    python: str | None,
+    horovod: bool,
+    gpu: bool,
+    pip_packages: tuple[str, ...],
+    conda_packages: tuple[str, ...],
+    channels: tuple[str, ...],
+    rebuild: bool,
+    quiet: bool,
+) -> None:
+    """
+    Build the environment of a job file, or one described by options, and print its interpreter.
+
+    \b
+    Examples:
+      tyard env build job.yaml
+      tyard env build --tensorflow 2.15 --horovod --pip scikit-learn
+    """
+    from tensoryard.environment.spec import environment_spec
+
+    spec: EnvironmentSpec
+    if job is not None:
+        if any((tensorflow, python, horovod, gpu, pip_packages, conda_packages, channels)):
+            raise UsageError("env build: give either a job file or options, not both", "`tyard env build --help`")
+        from tensoryard.job_file import load_job
+
+        spec = load_job(job).environment_spec()
+    else:
+        spec = environment_spec(
+            way="mpi" if horovod else "single",
+            framework_version=tensorflow,
+            python_version=python,
+            use_gpu=gpu,
+            pip_packages=pip_packages,
+            conda_packages=conda_packages,
+            conda_channels=channels or ("conda-forge",),
+        )
+    builder = _builder()
+    there = None if rebuild else builder.find(spec)
+    found = there or builder.ensure(spec, lambda line: None if quiet else click.echo(line, err=True), rebuild)
+    if not quiet:
+        click.echo(f"{'Found' if there else 'Built'} `{found.name}` {found.hash}", err=True)
+    click.echo(found.python)
+
+
+@env.command()
+@click.option(
+    "--unused-days", type=click.FloatRange(min=0), default=30, show_default=True, help="Not used for so long."
+)
+@click.option("--all", "all_of_them", is_flag=True, help="All environments, and Horovod's wheels.")
+@click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")
+@_json
+def prune(unused_days: float, all_of_them: bool, yes: bool, as_json: bool) -> None:
+    """
+    Remove environments that were not used for a while; one that a process uses stays.
+
+    Their locks stay, so that a later run gets the same packages again.
+
+    \b
+    Examples:
+      tyard env prune
+      tyard env prune --unused-days 7 --yes
+    """
+    pruned = _builder().prune(None if all_of_them else unused_days, dry_run=not yes)
+    if as_json:
+        print_json(pruned)
+        return
+    rows = [(one.hash, one.name, _minute(one.used_at), size(one.own_bytes)) for one in pruned]
+    if rows:
+        print_table(("HASH", "NAME", "LAST USED", "FREES"), rows)
+    count = f"{len(rows)} environment{'' if len(rows) == 1 else 's'}"
+    click.echo(f"Removed {count}" if yes else f"Would remove {count}; `--yes` removes them", err=True)
+
+
+def _builder() -> "VenvBuilder":
+    from tensoryard.environment.venv import VenvBuilder
+
+    return VenvBuilder()
+
+
+def _minute(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
