@@ -121,19 +121,23 @@ class Registry:
         """
         The new version, made of what a finished run has at a path such as `outputs/model`, a folder or a file.
 
-        lineage: where it comes from; read from the run's own records when it is None. The rest is as in `register`.
+        run_id: as `find_run` takes it. lineage: where it comes from; read from the run's own records when it is None.
+        The rest is as in `register`.
         Raises NotFoundError that says what the run has when the path is not among it.
         """
+        from tensoryard.run import find_run
+
         keys.check_name("model", name)
-        files = run_files(self.store, run_id, path, self._warn)
+        run = find_run(self.store, run_id)
+        files = run_files(run, path, self._warn)
         return self.register(
             name,
             files,
-            run_id=run_id,
+            run_id=run.id,
             source_path=path,
             tags=tags,
             properties=properties,
-            lineage=run_lineage(self.store, run_id) if lineage is None else lineage,
+            lineage=run_lineage(run) if lineage is None else lineage,
             copy=copy,
             nonce=nonce,
             created_by=created_by,

@@ -3,46 +3,37 @@
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tensoryard.errors import CorruptRecordError, NotFoundError, UsageError, VerificationError
-from tensoryard.registry.records import FileRecord, check_files, decode
+from tensoryard.errors import NotFoundError, UsageError, VerificationError
+from tensoryard.registry.records import FileRecord, check_files
 from tensoryard.store import Store, keys
 from tensoryard.store.transfer import keep_file, keep_key, sha256_key
+
+if TYPE_CHECKING:
+    from tensoryard.run import RunRecord
 
 _SHOWN = 8
 
 
-class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One file as a run's outputs.json lists it; path is relative to the run."""
-
-    path: str
-    size_bytes: int
-    sha256: str
-    etag: str = ""
-
-
-class Outputs(msgspec.Struct, frozen=True, kw_only=True):
-    """outputs.json: written last, so a run that has it has finished."""
-
-    files: tuple[OutputFile, ...]
-    warnings: tuple[str, ...] = ()
-
-
-def run_files(store: Store, run_id: str, path: str, warn: Callable[[str], None]) -> list[FileRecord]:
+def run_files(run: "RunRecord", path: str, warn: Callable[[str], None]) -> list[FileRecord]:
     """
     The files at a path of a finished run, a folder or one file, with their paths below it.
 
     path: relative to the run, as in `outputs/model`. warn: called with each warning that the run left on its outputs.
-    Raises NotFoundError when there is no such run, it has not finished or nothing lies there; UsageError for a path
-    that leads out of the run.
+    Raises NotFoundError when the run has not ended or nothing lies there, UsageError for a path that leads out of it.
     """
     wanted = keys.check_key(os.path.normpath(path).replace(os.sep, "/"), "path in the run")
-    outputs = _outputs(store, run_id)
+    outputs = run.outputs()
+    if outputs is None:
+        raise NotFoundError(
+            f"run `{run.id}`: has not ended, and its files are final only when it has",
+            f"`tyard runs show {run.id}` tells where it stands",
+        )
     for warning in outputs.warnings:
-        warn(f"run `{run_id}`: {warning}")
+        warn(f"run `{run.id}`: {warning}")
     found = []
     for file in outputs.files:
         if file.path == wanted:
@@ -51,24 +42,31 @@ def run_files(store: Store, run_id: str, path: str, warn: Callable[[str], None])
             inner = file.path[len(wanted) + 1 :]
         else:
             continue
-        key = keys.run(run_id, file.path)
+        key = run.key(file.path)
         found.append(FileRecord(path=inner, key=key, size_bytes=file.size_bytes, sha256=file.sha256, etag=file.etag))
     if not found:
-        raise _nothing_there(run_id, wanted, [file.path for file in outputs.files])
+        raise _nothing_there(run.id, wanted, [file.path for file in outputs.files])
     return found
 
 
-def run_lineage(store: Store, run_id: str) -> dict[str, Any]:
-    """Where a run's files come from, as far as its records tell: experiment, job, snapshot."""
-    parsed = keys.parse_run_id(run_id)
-    lineage: dict[str, Any] = {"experiment": parsed[0]} if parsed else {}
-    for part in ("job", "snapshot"):
-        key = keys.run(run_id, f"{part}.json")
-        try:
-            lineage[part] = decode(store.read(key), key, dict[str, Any])
-        except (NotFoundError, CorruptRecordError):  # lineage is told where it is known; the files stand without it
-            continue
-    return lineage
+def run_lineage(run: "RunRecord") -> dict[str, Any]:
+    """What a run's files were made from, as far as its records tell: job, code, data, packages, last metrics."""
+    job = run.job
+    state = run.state()
+    environment = state.facts.get("environment", {})
+    # A metric logged at every step would fill the record; its whole course stays with the run.
+    metrics = {name: value[-1] if isinstance(value, list) else value for name, value in run.metrics().items()}
+    told = {
+        "experiment": job.experiment,
+        "job": msgspec.to_builtins(job),
+        "stage": state.stage,
+        "snapshot": state.facts.get("submitted", {}).get("snapshot"),
+        "data": sorted({f"{one.datastore}/{one.path}" for one in job.references().values()}),
+        "environment": environment.get("hash"),
+        "tensorflow": environment.get("tensorflow"),
+        "metrics": metrics,
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def folder_files(store: Store, folder: Path) -> list[FileRecord]:
@@ -116,21 +114,6 @@ def pinned(store: Store, files: Iterable[FileRecord], *, copy: bool) -> tuple[Fi
             entry = keep_key(store, file.key, file.sha256, file.size_bytes)
         pinned_files.append(msgspec.structs.replace(file, key=entry.key, etag=entry.etag))
     return tuple(pinned_files)
-
-
-def _outputs(store: Store, run_id: str) -> Outputs:
-    key = keys.run(keys.check_name("run", run_id), "outputs.json")
-    try:
-        return decode(store.read(key), key, Outputs)
-    except NotFoundError:
-        pass
-    if store.stat(keys.run(run_id, "job.json")) is not None:
-        raise NotFoundError(
-            f"run `{run_id}`: has not finished, and its outputs are listed when it has",
-            "wait for the run to end, then register it",
-        )
-    known = [name.removesuffix("/") for name in store.children(keys.RUNS)]
-    raise NotFoundError(f"run `{run_id}`: there is no such run", nearest(run_id, known))
 
 
 def _nothing_there(run_id: str, wanted: str, paths: list[str]) -> NotFoundError:

@@ -1,0 +1,58 @@
+"""Fixtures that more than one test file uses."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from tensoryard.store import Store
+from tensoryard.store.file import FileStore
+
+ODD_NAMES = ["with blank", 'a "quote"', "it's", "$HOME", "naïve-été", "日本", "a;b&c", "-rf", "~", "%41", "*?[x]"]
+
+
+@pytest.fixture(params=["file"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Every implementation of the store, one after the other; each is empty."""
+    makers: dict[str, Callable[[], Store]] = {"file": lambda: FileStore(tmp_path / "store")}
+    return makers[request.param]()
+
+
+@pytest.fixture(params=ODD_NAMES)
+def odd_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def processes() -> Iterator[Callable[[int, Callable[[int], None]], list[int]]]:
+    """
+    Runs a function in n processes at once, each given its index, and returns their exit codes.
+
+    All of them start the function at the same moment, so that they really meet.
+    """
+    context = multiprocessing.get_context("fork")
+    started: list[BaseProcess] = []
+
+    def run(count: int, function: Callable[[int], None]) -> list[int]:
+        barrier = context.Barrier(count)
+
+        def body(index: int) -> None:
+            barrier.wait()
+            function(index)
+            os._exit(0)
+
+        group = [context.Process(target=body, args=(index,)) for index in range(count)]
+        started.extend(group)
+        for process in group:
+            process.start()
+        for process in group:
+            process.join()
+        return [process.exitcode or 0 for process in group]
+
+    yield run
+    for process in started:
+        if process.is_alive():
+            process.kill()

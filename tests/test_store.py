@@ -1,0 +1,312 @@
+"""What every store promises: the whole suite runs against each implementation."""
+
+import multiprocessing
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
+from tensoryard.store import Store
+
+Processes = Callable[[int, Callable[[int], None]], list[int]]
+
+BAD_KEYS = [
+    "",
+    "/etc/passwd",
+    "..",
+    "../x",
+    "a/../../x",
+    "a/..",
+    "./a",
+    "a//b",
+    "a/",
+    "a\0b",
+    "a\nb",
+    "a\\b",
+    "\udcff",
+    ".tmp/x",
+    ".tags/x",
+    ".tmpx",
+    "x" * 256,
+    "é" * 128,
+    "a/" * 512 + "a",
+]
+# Signs that sort before and after "/", so that the order of folders and that of keys differ.
+_PART = st.text(alphabet="ab-.0é~ /", min_size=1, max_size=8).filter(lambda text: text.strip("/") == text)
+
+
+def _is_key(text: str) -> bool:
+    return all(part not in ("", ".", "..") for part in text.split("/"))
+
+
+_KEYS = st.sets(_PART.filter(_is_key), max_size=12)
+
+
+def test_put_then_read_gives_the_bytes_and_their_entry(store: Store) -> None:
+    entry = store.put("runs/a/job.json", b"hello")
+
+    assert store.read("runs/a/job.json") == b"hello"
+    assert store.stat("runs/a/job.json") == entry
+    assert (entry.key, entry.size_bytes) == ("runs/a/job.json", 5)
+
+
+def test_put_refuses_to_write_a_key_twice(store: Store) -> None:
+    store.put("a", b"first")
+
+    with pytest.raises(AlreadyExistsError, match="`a`"):
+        store.put("a", b"second")
+    assert store.read("a") == b"first"
+
+
+def test_put_with_overwrite_replaces_the_value_and_changes_the_etag(store: Store) -> None:
+    before = store.put("a", b"first", tags={"k": "v"})
+    after = store.put("a", b"other", overwrite=True)
+
+    assert store.read("a") == b"other"
+    assert before.etag != after.etag
+    assert store.tags("a") == {}
+
+
+def test_an_empty_value_is_a_value(store: Store) -> None:
+    store.put("queue/local/a", b"")
+
+    assert store.read("queue/local/a") == b""
+    assert [entry.key for entry in store.list("queue/")] == ["queue/local/a"]
+
+
+def test_put_file_writes_the_bytes_of_a_file(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(3_000_000))
+    entry = store.put_file("outputs/big", source)
+
+    assert store.read("outputs/big") == source.read_bytes()
+    assert entry.size_bytes == 3_000_000
+    with pytest.raises(AlreadyExistsError):
+        store.put_file("outputs/big", source)
+    source.write_bytes(b"small")
+    store.put_file("outputs/big", source, overwrite=True)
+    assert store.read("outputs/big") == b"small"
+
+
+def test_put_file_names_a_file_that_is_not_there(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="absent"):
+        store.put_file("a", tmp_path / "absent")
+    with pytest.raises(UsageError, match="folder"):
+        store.put_file("a", tmp_path)
+
+
+def test_read_takes_an_offset_and_a_length(store: Store) -> None:
+    store.put("a", b"0123456789")
+
+    assert store.read("a", 4) == b"456789"
+    assert store.read("a", 4, 3) == b"456"
+    assert store.read("a", 8, 100) == b"89"
+    assert store.read("a", 10) == b""
+    assert store.read("a", 99) == b""
+
+
+def test_what_is_absent_is_not_found(store: Store) -> None:
+    store.put("a/b", b"")
+
+    for key in ("x", "a", "a/x", "a/b/c"):
+        with pytest.raises(NotFoundError):
+            store.read(key)
+        with pytest.raises(NotFoundError):
+            store.tags(key)
+        assert store.stat(key) is None
+    assert list(store.list("nothing/")) == []
+    assert list(store.children("nothing/")) == []
+
+
+def test_append_returns_offsets_that_follow_each_other(store: Store) -> None:
+    offsets = [store.append("runs/a/events.jsonl", data) for data in (b"one\n", b"three\n", b"", b"x")]
+
+    assert offsets == [0, 4, 10, 10]
+    assert store.read("runs/a/events.jsonl", 4) == b"three\nx"
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(names=_KEYS, prefix=st.sampled_from(["", "a", "a/", "b-"]), after=_PART)
+def test_list_is_in_key_order_whatever_the_names(store: Store, names: set[str], prefix: str, after: str) -> None:
+    for entry in list(store.list("")):
+        store.delete(entry.key)
+    # A folder cannot be a file too, and no key of ours needs that.
+    wanted = {name for name in names if not any(other.startswith(f"{name}/") for other in names)}
+    for name in wanted:
+        store.put(name, name.encode())
+
+    assert [entry.key for entry in store.list("")] == sorted(wanted)
+    assert [entry.key for entry in store.list(prefix)] == sorted(name for name in wanted if name.startswith(prefix))
+    assert [entry.key for entry in store.list("", start_after=after)] == sorted(n for n in wanted if n > after)
+    tops = {name.split("/")[0] + ("/" if "/" in name else "") for name in wanted}
+    assert list(store.children("")) == sorted(tops)
+
+
+def test_children_are_the_names_directly_below(store: Store) -> None:
+    for key in ("runs/b/x", "runs/a/x", "runs/a-1", "runs/c", "other"):
+        store.put(key, b"")
+
+    assert list(store.children("runs/")) == ["a-1", "a/", "b/", "c"]
+    assert list(store.children("")) == ["other", "runs/"]
+
+
+def test_tags_are_found_replaced_and_gone_with_their_key(store: Store) -> None:
+    store.put("m/1", b"", tags={"model": "digits", "run": "a"})
+    store.put("m/2", b"", tags={"model": "digits", "run": "b"})
+    store.put("n/1", b"", tags={"model": "digits"})
+    store.put("m/3", b"")
+
+    assert store.tags("m/1") == {"model": "digits", "run": "a"}
+    assert list(store.find_by_tags({"model": "digits"})) == ["m/1", "m/2", "n/1"]
+    assert list(store.find_by_tags({"model": "digits"}, "m/")) == ["m/1", "m/2"]
+    assert list(store.find_by_tags({"model": "digits", "run": "b"})) == ["m/2"]
+    etag = store.stat("m/1")
+    store.set_tags("m/1", {"state": "old"})
+    assert store.tags("m/1") == {"state": "old"}
+    assert store.stat("m/1") == etag
+    store.set_tags("m/2", {})
+    assert store.tags("m/2") == {}
+    store.delete("m/1")
+    assert list(store.find_by_tags({"state": "old"})) == []
+    with pytest.raises(NotFoundError):
+        store.set_tags("absent", {"a": "b"})
+
+
+def test_delete_removes_a_key_once_and_for_all(store: Store) -> None:
+    store.put("queue/local/a", b"1")
+    store.delete("queue/local/a")
+    store.delete("queue/local/a")
+    store.delete("never/was")
+
+    assert store.stat("queue/local/a") is None
+    assert list(store.children("")) == []
+    store.put("queue/local/a", b"2")
+    assert store.read("queue/local/a") == b"2"
+
+
+def test_delete_of_a_prefix_deletes_nothing(store: Store) -> None:
+    store.put("a/b", b"1")
+    store.delete("a")
+
+    assert store.read("a/b") == b"1"
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_keys_that_escape_or_that_some_store_cannot_hold_are_refused(store: Store, key: str) -> None:
+    for use in (
+        lambda: store.put(key, b""),
+        lambda: store.append(key, b""),
+        lambda: store.read(key),
+        lambda: store.stat(key),
+        lambda: store.delete(key),
+        lambda: store.tags(key),
+    ):
+        with pytest.raises(UsageError, match="key: got"):
+            use()
+
+
+def test_prefixes_that_escape_are_refused(store: Store) -> None:
+    for prefix in ("../", "/", "/etc/", "a/../", "a//"):
+        with pytest.raises(UsageError):
+            list(store.list(prefix))
+        with pytest.raises(UsageError):
+            list(store.children(prefix))
+        with pytest.raises(UsageError):
+            list(store.find_by_tags({"a": "b"}, prefix))
+
+
+def test_odd_names_are_kept_as_they_are(store: Store, odd_name: str) -> None:
+    key = f"runs/{odd_name}/{odd_name}"
+    store.put(key, b"1", tags={"name": odd_name})
+    store.append(f"logs/{odd_name}", b"2")
+
+    assert [entry.key for entry in store.list("")] == [f"logs/{odd_name}", key]
+    assert (store.read(key), store.tags(key)) == (b"1", {"name": odd_name})
+    assert list(store.find_by_tags({"name": odd_name})) == [key]
+
+
+def test_of_32_writers_of_one_key_exactly_one_wins(store: Store, processes: Processes) -> None:
+    def write(index: int) -> None:
+        try:
+            store.put("models/m/1", f"writer {index}".encode(), tags={"writer": str(index)})
+        except AlreadyExistsError:
+            os._exit(9)
+
+    codes = processes(32, write)
+
+    assert sorted(codes) == [0] + [9] * 31
+    assert store.read("models/m/1") == f"writer {codes.index(0)}".encode()
+    assert store.tags("models/m/1") == {"writer": str(codes.index(0))}
+
+
+def test_appends_of_many_writers_tile_the_value(store: Store, processes: Processes) -> None:
+    def write(index: int) -> None:
+        for count in range(20):
+            data = b"%02d" % index * (1 + 97 * count) + b"\n"
+            offset = store.append("log", data)
+            store.put(f"offsets/{index}-{count}", b"%d %d" % (offset, len(data)))
+
+    assert processes(8, write) == [0] * 8
+
+    spans = sorted(tuple(map(int, store.read(entry.key).split())) for entry in store.list("offsets/"))
+    end = 0
+    for offset, length in spans:
+        assert offset == end
+        end += length
+    lines = store.read("log").splitlines()
+    assert len(lines) == 160
+    assert all(re.fullmatch(rb"(\d\d)\1*", line) for line in lines)
+
+
+def test_a_writer_killed_while_it_appends_leaves_whole_records(store: Store) -> None:
+    context = multiprocessing.get_context("fork")
+    record = b"x" * 199 + b"\n"
+
+    def write() -> None:
+        while True:
+            store.append("log", record)
+
+    for _ in range(10):
+        started = store.append("log", record)
+        writer = context.Process(target=write)
+        writer.start()
+        while len(store.read("log", started)) < 10 * len(record):  # until it is in full swing
+            pass
+        os.kill(writer.pid or 0, signal.SIGKILL)
+        writer.join()
+
+    data = store.read("log")
+    assert data == record * (len(data) // len(record))
+
+
+def test_a_reader_never_sees_half_of_a_replaced_value(store: Store, processes: Processes) -> None:
+    store.put("data/a", b"0" * 500_000)
+
+    def use(index: int) -> None:
+        for count in range(40):
+            if index == 0:
+                store.put("data/a", b"%d" % (count % 10) * 500_000, overwrite=True)
+            else:
+                data = store.read("data/a")
+                if len(data) != 500_000 or len(set(data)) != 1:
+                    os._exit(9)
+
+    assert processes(4, use) == [0] * 4
+
+
+def test_writers_and_a_deleter_in_one_folder_do_not_trip_over_each_other(store: Store, processes: Processes) -> None:
+    def use(index: int) -> None:
+        for count in range(60):
+            store.put(f"queue/local/{index}-{count}", b"")
+            store.delete(f"queue/local/{index}-{count}")
+            store.append(f"deep/{count % 2}/er/log", b"x")
+            store.delete(f"deep/{count % 2}/er/log")
+
+    assert processes(4, use) == [0] * 4
+    assert list(store.list("")) == []
