@@ -14,14 +14,14 @@ from tensoryard.store import Store, keys
 _TRIES = 200
 
 
-def all_events(store: Store, prefix: str) -> Iterator[tuple[str, Event | CorruptRecordError]]:
-    """(key, event) in order; in place of an event that cannot be read, the error that names it."""
+def all_events(store: Store, prefix: str, warn: Callable[[str], None]) -> Iterator[Event]:
+    """The events in order; warn is called with a sentence for each that cannot be read."""
     for number in _numbers(store, prefix):
         key = keys.numbered(prefix, number)
         try:
-            yield key, decode(store.read(key), key, Event)
+            yield decode(store.read(key), key, Event)
         except CorruptRecordError as error:
-            yield key, error
+            warn(error.message)
         except NotFoundError:  # removed by garbage collection since the listing
             continue
 

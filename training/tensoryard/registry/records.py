@@ -128,9 +128,10 @@ def check_files(files: Iterable[FileRecord]) -> tuple[FileRecord, ...]:
     for file in ordered:
         check_key(file.path, "file of a model")
         # On a disk that ignores case one of the two would overwrite the other.
-        twin = seen.setdefault(file.path.casefold(), file.path)
-        if twin is not file.path:
-            raise UsageError(f"files of a model: `{twin}` and `{file.path}` would be one file on some disks")
+        folded = file.path.casefold()
+        if folded in seen:
+            raise UsageError(f"files of a model: `{seen[folded]}` and `{file.path}` would be one file on some disks")
+        seen[folded] = file.path
     return ordered
 
 
@@ -163,17 +164,19 @@ def index_tags(version: ModelVersion) -> dict[str, str]:
 
 def decode_version(data: bytes, key: str, name: str, number: int) -> ModelVersion:
     """A version's record. Raises CorruptRecordError when it is none, or is that of another version."""
-    version = decode(data, key, ModelVersion)
-    if version.schema > SCHEMA:
-        raise CorruptRecordError(
-            f"`{key}`: has schema {version.schema}, this tensoryard reads up to {SCHEMA}", "update tensoryard"
-        )
-    if (version.name, version.version) != (name, number):
-        raise CorruptRecordError(f"`{key}`: is the record of `{version.name}:{version.version}`")
+    hint = f"bring the record back from a backup, or hide the version: `tyard models delete {name}:{number}`"
     try:
+        version = decode(data, key, ModelVersion)
+        if version.schema > SCHEMA:
+            hint = "update tensoryard"
+            raise CorruptRecordError(f"`{key}`: has schema {version.schema}, this tensoryard reads up to {SCHEMA}")
+        if (version.name, version.version) != (name, number):
+            raise CorruptRecordError(f"`{key}`: is the record of `{version.name}:{version.version}`")
         check_files(version.files)
+    except CorruptRecordError as error:
+        raise CorruptRecordError(error.message, hint) from None
     except UsageError as error:
-        raise CorruptRecordError(f"`{key}`: {error.message}") from None
+        raise CorruptRecordError(f"`{key}`: {error.message}", hint) from None
     return version
 
 

@@ -205,8 +205,10 @@ class Registry:
         touched = {keys.parse_numbered(child) for child in self.store.children(keys.model_events(name))}
         for number in range(highest if before is None else min(highest, before - 1), 0, -1):
             try:
+                if number in touched and self._deletion(name, number) is not None:
+                    continue
                 version = self._read(name, number)
-                if version is not None and not (number in touched and self._deletion(name, number)):
+                if version is not None:
                     yield version
             except CorruptRecordError as error:
                 self._warn(error.message)
@@ -297,11 +299,7 @@ class Registry:
                 events.append(Event(kind="registered", at=version.created_at, by=version.created_by, version=number))
         for parent in (keys.model_aliases(name), keys.model_events(name)):
             for child in self.store.children(parent):
-                for _, event in all_events(self.store, f"{parent}{child}"):
-                    if isinstance(event, CorruptRecordError):
-                        self._warn(event.message)
-                    else:
-                        events.append(event)
+                events += all_events(self.store, f"{parent}{child}", self._warn)
         return sorted(events, key=lambda event: event.at)
 
     def download(self, reference: str | Reference, target: Path) -> ModelVersion:
@@ -348,7 +346,13 @@ class Registry:
 
     def _newest(self, name: str) -> ModelVersion:
         for number in range(self._highest(name), 0, -1):
-            version = self._read(name, number)
+            try:
+                version = self._read(name, number)
+            except CorruptRecordError:
+                # Nobody should get an older version without a word, unless this one is hidden.
+                if self._deletion(name, number) is None:
+                    raise
+                continue
             if version is not None and self._deletion(name, number) is None:
                 return version
         raise NotFoundError(f"model `{name}`: has no version, as all were deleted or none was finished")
