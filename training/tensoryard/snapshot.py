@@ -92,6 +92,8 @@ def _files(source: Path) -> Iterator[Path]:
             made_by_run = here == source and name in _MADE_BY_THE_RUN
             if name in _ALWAYS_IGNORED or made_by_run or ignored(f"{(here / name).relative_to(source).as_posix()}/"):
                 continue
+            if (here / name / "pyvenv.cfg").exists():
+                continue  # a virtual environment: the job has one of its own
             if (here / name).is_symlink():
                 raise JobError(
                     f"source_directory: `{(here / name).relative_to(source)}` is a link to a folder",
