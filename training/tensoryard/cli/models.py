@@ -96,7 +96,7 @@ def register(
     labels = dict(_label(tag) for tag in tags)
     if run_id is not None and folder is None:
         version = _registry().register_run_files(name, run_id, path, tags=labels, copy=copy, nonce=nonce)
-        source = f"run `{run_id}`"
+        source = f"run `{version.run_id}`"
     elif folder is not None and run_id is None:
         version = _registry().register_folder(name, folder, tags=labels, nonce=nonce)
         source = f"`{folder}`"

@@ -44,7 +44,16 @@ def print_json(value: Any) -> None:
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Prints rows to stdout in aligned columns, below a header where there is one."""
-    lines = [header, *rows] if header else list(rows)
+    lines = [tuple(map(_one_line, line)) for line in ([header, *rows] if header else rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
     for line in lines:
         click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _one_line(text: str) -> str:
+    """The text without what would break a line or steer a terminal: a tag may hold anything."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    )

@@ -107,11 +107,16 @@ def keep_key(store: Store, key: str, sha256: str, size_bytes: int) -> Entry:
 
     Raises NotFoundError when key is absent, VerificationError when its bytes are not those of the digest.
     """
-    import tempfile
-
     kept = store.stat(content(sha256))
     if kept is not None:
         return kept
+    local = store.local_path(key)
+    if local is not None:
+        found, entry = keep_file(store, local)
+        _check(key, size_bytes, entry.size_bytes, sha256, found)
+        return entry
+    import tempfile
+
     with plain_errors(tempfile.gettempdir(), "writing"), tempfile.TemporaryDirectory(prefix="tyard-") as folder:
         # By way of a private file, so that what is checked is what is kept.
         path = Path(folder) / "content"
