@@ -148,6 +148,7 @@ def write_at_once(write: Callable[[], object]) -> tuple[list[float], int, float]
 
     def writer() -> None:
         barrier.wait()
+        began = time.perf_counter()
         seconds: list[float] = []
         failed = 0
         for _ in range(WRITES_EACH):
@@ -155,18 +156,17 @@ def write_at_once(write: Callable[[], object]) -> tuple[list[float], int, float]
                 seconds += timed(write, 1)
             except Exception:  # whatever a registry raises is a version that was lost
                 failed += 1
-        answers.put((seconds, failed))
+        answers.put((seconds, failed, began, time.perf_counter()))
 
     writers = [context.Process(target=writer) for _ in range(WRITERS)]
     for process in writers:
         process.start()
     barrier.wait()
-    started = time.perf_counter()
     results = [answers.get() for _ in writers]
-    wall_s = time.perf_counter() - started
+    wall_s = max(ended for *_, ended in results) - min(began for *_, began, _ in results)
     for process in writers:
         process.join()
-    return [second for seconds, _ in results for second in seconds], sum(lost for _, lost in results), wall_s
+    return [second for seconds, *_ in results for second in seconds], sum(lost for _, lost, *_ in results), wall_s
 
 
 def writer_rows(seconds: list[float], failed: int, wall_s: float, there: int) -> dict[str, str]:

@@ -66,7 +66,7 @@ def models() -> None:
     """
 
 
-@models.command()
+@models.command(short_help="Make the next version from a run or a folder")
 @click.argument("name", type=NAME)
 @click.option("--run", "run_id", metavar="RUN", help="The finished run that made the files.")
 @click.option("--path", default="outputs", show_default=True, help="A folder or file of the run.")
@@ -109,7 +109,7 @@ def register(
     click.echo(reference)
 
 
-@models.command("list")
+@models.command("list", short_help="List versions, newest first")
 @click.argument("name", type=NAME, required=False)
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many to print.")
 @click.option("--before", type=int, metavar="VERSION", help="Only versions older than this one.")
@@ -157,7 +157,7 @@ def list_command(name: str | None, limit: int, before: int | None, as_json: bool
         click.echo(more, err=True)
 
 
-@models.command()
+@models.command(short_help="Show one version")
 @click.argument("model", type=REFERENCE)
 @_json
 def show(model: str, as_json: bool) -> None:
@@ -195,7 +195,7 @@ def show(model: str, as_json: bool) -> None:
     print_table(("FILE", "SIZE", "SHA256"), files)
 
 
-@models.command()
+@models.command(short_help="Fetch a version and check every byte")
 @click.argument("model", type=REFERENCE)
 @click.argument("target", type=click.Path(path_type=Path, file_okay=False), required=False)
 def download(model: str, target: Path | None) -> None:
@@ -215,7 +215,7 @@ def download(model: str, target: Path | None) -> None:
     click.echo(folder)
 
 
-@models.command()
+@models.command(short_help="Compare stored bytes with what was registered")
 @click.argument("model", type=REFERENCE)
 @_json
 def verify(model: str, as_json: bool) -> None:
@@ -244,7 +244,7 @@ def verify(model: str, as_json: bool) -> None:
     click.echo(f"Verified `{reference}`: {_amount(version)}, all as registered", err=True)
 
 
-@models.command()
+@models.command(short_help="Let a name such as champion stand for a version")
 @click.argument("model", type=REFERENCE)
 @click.argument("alias")
 @click.option("--remove", is_flag=True, help="Take the alias away from the model.")
@@ -271,7 +271,7 @@ def alias(model: str, alias: str, remove: bool) -> None:
     click.echo(f"`{version.name}@{alias}` names version {version.version}{before}", err=True)
 
 
-@models.command()
+@models.command(short_help="Hide a version")
 @click.argument("model", type=REFERENCE)
 @click.option("--reason", default="", help="Why, for the history.")
 @click.option("--force", is_flag=True, help="Delete it even if an alias names it.")
@@ -289,7 +289,7 @@ def delete(model: str, reason: str, force: bool) -> None:
     click.echo(f"Deleted `{name}:{version}`; `tyard models restore {name}:{version}` brings it back", err=True)
 
 
-@models.command()
+@models.command(short_help="Bring a deleted version back")
 @click.argument("model", type=REFERENCE)
 def restore(model: str) -> None:
     """
@@ -307,7 +307,7 @@ def restore(model: str) -> None:
         click.echo(f"Restored `{name}:{version}`", err=True)
 
 
-@models.command()
+@models.command(short_help="Tell who did what, and when")
 @click.argument("name", type=NAME)
 @_json
 def history(name: str, as_json: bool) -> None:
