@@ -8,7 +8,6 @@ the scheduler says. One controller serves a target at a time, held to that by a 
 import fcntl
 import os
 import shutil
-import sys
 import threading
 import time
 import traceback
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tensoryard import context, outputs, rank, snapshot, tf_config
+from tensoryard import context, outputs, snapshot, tf_config
 from tensoryard.environment import EnvironmentBuilder
 from tensoryard.errors import TensoryardError
 from tensoryard.job import Job
@@ -126,7 +125,8 @@ class RunDriver:
         self._bring_data()
         if self.run.job.resume_from:
             self._bring_outputs(self.run.job.resume_from)
-        shutil.copyfile(str(rank.__file__), self.folder / "launch" / "rank.py")
+        # Not imported here: what it needs on the node would slow the start of every run.
+        shutil.copyfile(Path(__file__).with_name("rank.py"), self.folder / "launch" / "rank.py")
         shutil.copyfile(str(tf_config.__file__), self.folder / "launch" / "tf_config.py")
         package = self.folder / "launch" / "path" / "tensoryard"
         package.mkdir(exist_ok=True)
@@ -265,34 +265,3 @@ def local_controller(workspace: Workspace) -> Controller:
 
     scheduler = LocalScheduler(lambda: workspace.settings().concurrent_runs)
     return Controller(workspace, "local", scheduler, VenvBuilder())
-
-
-def ensure_controller(workspace: Workspace) -> None:
-    """
-    See that a controller is at work: a process of its own, which outlives this one and its terminal.
-
-    Forked, not started anew: the modules that it needs are loaded already, which halves the time to the script.
-    """
-    with controller_lock(workspace) as held:
-        if not held:
-            return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if os.fork():
-        os.wait()
-        return
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    try:
-        log = os.open(workspace.root / "controller.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for number, source in ((0, nothing), (1, log), (2, log)):
-            os.dup2(source, number)
-        os.closerange(3, 1024)
-        local_controller(workspace).serve()
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(0)

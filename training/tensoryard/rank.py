@@ -15,15 +15,8 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
-
-try:
-    from tensoryard import tf_config
-except ImportError:  # on the node the two files lie side by side
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    import tf_config  # type: ignore[import-not-found,no-redef]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +76,7 @@ class Supervisor:
         self.layout = layout
         self.task = task
         self.end_path = os.path.join(run_dir, "launch", "end.json")
-        self.host = socket.gethostname()
+        self.host = os.uname().nodename
         self.kills_before = oom_kills()
 
     def run(self, command: list[str]) -> int:
@@ -177,6 +170,9 @@ class Supervisor:
         path = os.path.join(self.run_dir, "launch", "path")
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [path, environment.get("PYTHONPATH")]))
         if self.layout["tf_config"]:
+            sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+            import tf_config  # type: ignore[import-not-found]  # it lies beside this file on the node
+
             tasks = [tf_config.Task(task["role"], task["index"], task["node"]) for task in self.layout["tasks"]]
             hosts = self.layout["hosts"] or os.environ["TYARD_HOSTS"].split(",")
             task_addresses = tf_config.addresses(tasks, hosts, self.layout["ports"])

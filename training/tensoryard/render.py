@@ -8,13 +8,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.resources.abc import Traversable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tensoryard import templates
 from tensoryard.errors import JobError, UsageError
 from tensoryard.job import DatastoreReference, Job
 from tensoryard.tf_config import Task, addresses, tf_configs
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 SchedulerName = Literal["local", "slurm"]
 
@@ -91,13 +95,6 @@ def _script(
     run_dir: str,
     local_paths: Mapping[DatastoreReference, str],
 ) -> str:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    loader = FunctionLoader(lambda name: _text(templates.folder("job") / name))
-    environment = Environment(  # noqa: S701 - shell, not HTML: every value goes through the quote filter
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters["quote"] = quote
     from tensoryard import __version__
 
     tasks_per_node = max(sum(task.node == node for task in tasks) for node in {task.node for task in tasks})
@@ -114,7 +111,7 @@ def _script(
         task_count=len(tasks),
         tasks_per_host=tasks_per_node if placement.scheduler == "slurm" else len(tasks),
     )
-    return environment.get_template(context.template).render(asdict(context))
+    return _environment().get_template(context.template).render(asdict(context))
 
 
 def _exports(job: Job, run_id: str, run_dir: str, local_paths: Mapping[DatastoreReference, str]) -> dict[str, str]:
@@ -169,6 +166,24 @@ def _layout(job: Job, tasks: Sequence[Task], placement: Placement) -> str:
     ]
     fields.append('"tasks": [\n    ' + ",\n    ".join(rows) + "\n  ]")
     return "{\n  " + ",\n  ".join(fields) + "\n}\n"
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    loader = FunctionLoader(lambda name: _text(templates.folder("job") / name))
+    environment = Environment(  # noqa: S701 - shell, not HTML: every value goes through the quote filter
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["quote"] = quote
+    return environment
+
+
+def preload() -> None:
+    """Load the template engine and the templates ahead of the first `render`."""
+    for name in ("_header.sh.j2", "_launch_tasks.sh.j2", *_TEMPLATES.values()):
+        _environment().get_template(name)
 
 
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")

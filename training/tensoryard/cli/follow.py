@@ -5,7 +5,7 @@ import sys
 import click
 import msgspec
 
-from tensoryard.controller import ensure_controller
+from tensoryard.controller_process import fork_controller
 from tensoryard.run import ENDS, Event, RunRecord, RunState
 from tensoryard.stream import LogLine, follow
 from tensoryard.workspace import Workspace
@@ -25,7 +25,7 @@ def follow_to_end(workspace: Workspace, run: RunRecord, as_json: bool) -> int:
     """The exit code of a run that is followed: 0 completed, 3 failed or canceled."""
     show = JsonLines() if as_json else PlainLines(run)
     state = RunState()
-    stream = follow(run, lambda: ensure_controller(workspace))
+    stream = follow(run, lambda: fork_controller(workspace))
     interrupted = 0
     while True:
         try:
