@@ -120,7 +120,7 @@ def ensure_wheel(cache: Path, inputs: WheelInputs, python: Path, use_gpu: bool, 
     """
     if (wheel := stored_wheel(cache, inputs)) is not None:
         return wheel
-    _check_tools(inputs, use_gpu, log)
+    check_tools(inputs, use_gpu, log)
     with locking.held(cache / "flocks" / "horovod", "the build of a Horovod wheel", log):
         if (wheel := stored_wheel(cache, inputs)) is not None:
             return wheel
@@ -130,6 +130,24 @@ def ensure_wheel(cache: Path, inputs: WheelInputs, python: Path, use_gpu: bool, 
             shutil.rmtree(dead, ignore_errors=True)  # the lock is ours, so whoever left it is gone
         with tempfile.TemporaryDirectory(prefix=".building-", dir=root, ignore_cleanup_errors=True) as work:
             return _build(Path(work), _folder(cache, inputs), inputs, python, log)
+
+
+def check_tools(inputs: WheelInputs, use_gpu: bool, log: Log) -> None:
+    """Raises EnvironmentBuildError with what to install when a compiler is missing; logs what is left out."""
+    missing = [tool for tool in ("cmake", "g++", "make") if shutil.which(tool) is None]
+    if missing:
+        packages = " ".join(_APT[tool] for tool in missing)
+        raise EnvironmentBuildError(
+            f"Horovod is compiled on this machine, and {', '.join(f'`{tool}`' for tool in missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not on PATH",
+            hint=f"sudo apt-get install {packages} {_APT['mpicxx']}"
+            if sys.platform == "linux"
+            else "brew install cmake",
+        )
+    if inputs.mpi is None:
+        log(f"no MPI compiler on PATH, so Horovod gets Gloo only (for MPI: sudo apt-get install {_APT['mpicxx']})")
+    if use_gpu and "HOROVOD_GPU=CUDA" not in inputs.flags:
+        log("no CUDA toolkit with NCCL's header on this machine, so Horovod reduces through the CPU")
 
 
 def _build(work: Path, target: Path, inputs: WheelInputs, python: Path, log: Log) -> Wheel:
@@ -207,20 +225,3 @@ def _cuda_home() -> Path | None:
             headers = (Path(home) / "include" / "nccl.h", Path("/usr/include/nccl.h"))
             return Path(home) if any(header.exists() for header in headers) else None
     return None
-
-
-def _check_tools(inputs: WheelInputs, use_gpu: bool, log: Log) -> None:
-    missing = [tool for tool in ("cmake", "g++", "make") if shutil.which(tool) is None]
-    if missing:
-        packages = " ".join(_APT[tool] for tool in missing)
-        raise EnvironmentBuildError(
-            f"Horovod is compiled on this machine, and {', '.join(f'`{tool}`' for tool in missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not on PATH",
-            hint=f"sudo apt-get install {packages} {_APT['mpicxx']}"
-            if sys.platform == "linux"
-            else "brew install cmake",
-        )
-    if inputs.mpi is None:
-        log(f"no MPI compiler on PATH, so Horovod gets Gloo only (for MPI: sudo apt-get install {_APT['mpicxx']})")
-    if use_gpu and "HOROVOD_GPU=CUDA" not in inputs.flags:
-        log("no CUDA toolkit with NCCL's header on this machine, so Horovod reduces through the CPU")

@@ -21,7 +21,7 @@ def resolve(recipe: Recipe, python: str, cwd: Path, log: Log) -> str:
     """
     with tempfile.TemporaryDirectory(dir=cwd, prefix=".resolve-") as folder:
         asked, excluded = Path(folder, "requirements.in"), Path(folder, "overrides.txt")
-        asked.write_text("".join(f"{without_comment(entry)}\n" for entry in recipe.requirements))
+        asked.write_text("".join(f"{without_comment(entry)}\n" for entry in (*recipe.base, *recipe.requirements)))
         excluded.write_text("".join(f'{name} ; python_version < "0"\n' for name in recipe.excluded))
         which = ["--python", python] if Path(python).is_absolute() else ["--python-version", python]
         flags = ["--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--quiet"]
@@ -43,16 +43,17 @@ def pinned(lock: str, name: str) -> str:
 
 
 def _unresolved(recipe: Recipe, talk: list[str]) -> EnvironmentBuildError:
-    said = "\n".join(line for line in talk if line.strip())
-    guilty = [entry for entry in recipe.requirements if _is_about(entry, said)]
-    lines = said.splitlines()
+    lines = [line for line in talk if line.strip()]
     words = "\n".join(lines[:_SHORT] + (["..."] if len(lines) > _SHORT else []))
-    entries = ", ".join(f"`{entry}`" for entry in guilty)
-    place = f"pip_packages: {entries}: no set of packages fits" if guilty else "the packages of this job do not fit"
-    return EnvironmentBuildError(
-        f"{place} {recipe.name} on Python {recipe.python}; uv says:\n{words}",
-        hint="change or leave out one of these entries, then submit again",
-    )
+    guilty = [entry for entry in recipe.requirements if _is_about(entry, "\n".join(lines))]
+    entries = "".join(f"`{entry}`, " for entry in guilty)[:-2]
+    place = f"pip_packages: {entries}" if guilty else "the packages"
+    if any("No solution found" in line for line in lines):
+        return EnvironmentBuildError(
+            f"{place}: no set of packages fits {recipe.name} on Python {recipe.python}; uv says:\n{words}",
+            hint="change or leave out one of these entries, then submit again" if guilty else None,
+        )
+    return EnvironmentBuildError(f"{place}: {recipe.name} could not be locked; uv says:\n{words}")
 
 
 def _is_about(entry: str, said: str) -> bool:

@@ -55,14 +55,16 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """
     What to install, one layer below TensorFlow: the builder knows nothing else.
 
-    requirements: what is locked together, entries of the job last; excluded: distributions that must not come in,
-    whoever depends on them; horovod_for: the distribution Horovod is compiled against, or None for no Horovod;
+    base, requirements: what is locked together, ours and the entries of the job; excluded: distributions that
+    must not come in, whoever depends on them; horovod_for: the distribution that Horovod is compiled against,
+    or None for no Horovod;
     free_bytes: disk space to have before the build starts.
     """
 
     name: str
     python: str
-    requirements: tuple[str, ...]
+    base: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     use_gpu: bool = False
     horovod_for: str | None = None
@@ -143,7 +145,7 @@ def requirement_name(entry: str) -> str:
             "such as `numpy>=1.26`, and addresses of wheels, such as `name @ https://host/name-1.0-py3-none-any.whl`",
             hint="build a wheel from it with `uv build --wheel` and name the wheel",
         )
-    if found is None or not _AFTER_NAME.fullmatch(found[2]):
+    if found is None or len(text.splitlines()) > 1 or not _AFTER_NAME.fullmatch(found[2]):
         raise JobError(
             f"pip_packages: got `{entry}`, allowed is one requirement, such as `numpy`, `numpy>=1.26,<3`, "
             "`pillow[extra]==11.0` or `name @ https://host/name-1.0-py3-none-any.whl`"
@@ -185,15 +187,16 @@ def recipe(spec: EnvironmentSpec) -> Recipe:
     distribution = _tensorflow_distribution(spec.use_gpu)
     exact = spec.tensorflow.count(".") == 2
     name = f"tensorflow-{spec.tensorflow}"
-    requirements = [f"{distribution}=={spec.tensorflow}{'' if exact else '.*'}"]
+    base = [f"{distribution}=={spec.tensorflow}{'' if exact else '.*'}"]
     if spec.horovod:
-        requirements += HOROVOD_NEEDS
+        base += HOROVOD_NEEDS
     plain = distribution.partition("[")[0]
     extra = [label for label, on in (("gpu", spec.use_gpu), ("horovod", spec.horovod)) if on]
     return Recipe(
         name="+".join([name, *extra]),
         python=spec.python or default_python(spec.tensorflow),
-        requirements=(*requirements, *sorted(set(spec.pip_packages))),
+        base=tuple(base),
+        requirements=tuple(sorted(set(spec.pip_packages))),
         # Both distributions hold the same files: a package that depends on `tensorflow` must not bring it in
         # over `tensorflow-cpu`.
         excluded=("tensorflow",) if plain == "tensorflow-cpu" else (),

@@ -167,7 +167,7 @@ class VenvBuilder:
 
             records = conda.solve(wanted, log)
             version = next(record.version for record in records if record.name == "python")
-        text = resolve(wanted, version, self.cache, log) if wanted.requirements else ""
+        text = resolve(wanted, version, self.cache, log) if wanted.base or wanted.requirements else ""
         lock = Lock(recipe=wanted, requirements=text, conda=records, locked_at=time.time())
         _write(path, msgspec.json.encode(lock))
         return lock
@@ -204,6 +204,8 @@ class VenvBuilder:
                     source = horovod.wheel_path(self.cache, wheel)
                     self._pip(prefix, lock, ["--no-deps", str(source)], log)
                 packages = self._packages(prefix)
+                names = {package.name for package in packages}
+                packages += tuple(Package(one.name, one.version) for one in lock.conda if one.name not in names)
                 donor = None if lock.conda else self._donor(interpreter.version, packages)
                 bytecode.compile_all(prefix, donor, log)
                 (aside / "lock.txt").write_text(lock.requirements)
