@@ -1,0 +1,119 @@
+"""Train a small image classifier on one machine, as fast as TensorFlow can step through data held in memory."""
+
+import argparse
+import gzip
+import time
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tensoryard import Run  # put on the path by the launcher: nothing to install
+
+OUTPUTS = Path("outputs")  # what is written here is kept with the run
+
+
+def load_idx(folder: Path, name: str) -> np.ndarray:
+    """The array in one of MNIST's IDX .gz files: bytes of shape (n, height, width) for images, (n,) for labels."""
+    path = folder / f"{name}-ubyte.gz"
+    if not path.is_file():
+        raise SystemExit(
+            f"train.py: no {path.name} in {folder}; `tyard data fetch --help` lists data sets to put there"
+        )
+    data = gzip.decompress(path.read_bytes())
+    axes = data[3]  # the header: 0, 0, type (8 = unsigned bytes), number of axes, one big-endian length an axis
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(np.frombuffer(data, ">u4", axes, offset=4))
+
+
+def build_model(args: argparse.Namespace, image_shape: tuple[int, ...], classes: int) -> tf.keras.Model:
+    # Scaling is a layer of the model, so that training and serving take the same raw bytes.
+    return tf.keras.Sequential(
+        [
+            tf.keras.Input(image_shape, dtype="uint8"),
+            tf.keras.layers.Rescaling(1 / 255),
+            tf.keras.layers.Flatten(),
+            tf.keras.layers.Dense(args.first_layer_neurons, activation="relu"),
+            tf.keras.layers.Dense(args.second_layer_neurons, activation="relu"),
+            tf.keras.layers.Dense(classes),
+        ]
+    )
+
+
+def main(args: argparse.Namespace) -> None:
+    run = Run.get_context()
+    tf.keras.utils.set_random_seed(args.seed)
+    images = load_idx(args.data_folder, "train-images-idx3")
+    labels = load_idx(args.data_folder, "train-labels-idx1").astype(np.int32)
+    test_images = tf.constant(load_idx(args.data_folder, "t10k-images-idx3"))
+    test_labels = tf.constant(load_idx(args.data_folder, "t10k-labels-idx1").astype(np.int32))
+    batch = min(args.batch_size, len(images))
+    steps = len(images) // batch
+
+    model = build_model(args, images.shape[1:], int(labels.max()) + 1)
+    optimizer = tf.keras.optimizers.SGD(args.learning_rate)
+    optimizer.build(model.trainable_variables)  # its variables must exist before tracing and before restoring
+
+    # The whole epoch is one call. A Python loop over batches costs more than the arithmetic of a small model: it
+    # crosses from Python to TensorFlow several dozen times a step. jit_compile has XLA fuse what is left.
+    # Pass data as arguments: an array that the function closes over is copied into its graph.
+    @tf.function(jit_compile=True)
+    def train_epoch(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+        total = 0.0
+        for step in tf.range(steps):  # tf.range makes a loop in the graph; Python's range would unroll it
+            with tf.GradientTape() as tape:
+                logits = model(tf.gather(images, order[step]), training=True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(labels, order[step]), logits)
+                loss = tf.reduce_mean(losses)
+            gradients = tape.gradient(loss, model.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            total += loss
+        return total / steps
+
+    @tf.function(jit_compile=True)
+    def accuracy(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        predicted = tf.argmax(model(images, training=False), axis=1, output_type=tf.int32)
+        return tf.reduce_mean(tf.cast(predicted == labels, tf.float32))
+
+    # Killed and started again, the script goes on after the last finished epoch.
+    epoch = tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(epoch=epoch, model=model, optimizer=optimizer)
+    manager = tf.train.CheckpointManager(checkpoint, OUTPUTS / "checkpoints", max_to_keep=2)
+    if manager.restore_or_initialize():
+        print(f"Resumed after epoch {int(epoch)}", flush=True)
+
+    images, labels = tf.constant(images), tf.constant(labels)
+    while epoch < args.epochs:
+        started = time.perf_counter()
+        # Seeded by the epoch: a resumed run sees the batches that an uninterrupted one would have seen.
+        order = np.random.default_rng([args.seed, int(epoch)]).permutation(len(images))[: steps * batch]
+        loss = float(train_epoch(images, labels, tf.constant(order.reshape(steps, batch))))
+        rate = steps * batch / (time.perf_counter() - started)  # the first epoch's includes compiling
+        epoch.assign_add(1)
+        manager.save()
+        score = float(accuracy(test_images, test_labels))
+        run.log("loss", loss)
+        run.log("accuracy", score)
+        run.log("samples_per_second", rate)
+        print(
+            f"Epoch {int(epoch)}/{args.epochs}: loss {loss:.4f}, accuracy {score:.4f}, {rate:,.0f} samples/s",
+            flush=True,
+        )
+
+    # What `tf.saved_model.load` and TensorFlow Serving get: raw images in, the probability of each class out.
+    @tf.function(input_signature=[tf.TensorSpec([None, *images.shape[1:]], tf.uint8, name="images")])
+    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": tf.nn.softmax(model(images, training=False))}
+
+    tf.saved_model.save(model, str(OUTPUTS / "model"), signatures=serve)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-folder", type=Path, required=True, help="holds MNIST's four IDX .gz files")
+    parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument("--first-layer-neurons", type=int, default=300)
+    parser.add_argument("--second-layer-neurons", type=int, default=100)
+    parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    main(parser.parse_args())
