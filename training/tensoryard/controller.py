@@ -129,8 +129,11 @@ class RunDriver:
         shutil.copyfile(Path(__file__).with_name("rank.py"), self.folder / "launch" / "rank.py")
         shutil.copyfile(str(tf_config.__file__), self.folder / "launch" / "tf_config.py")
         package = self.folder / "launch" / "path" / "tensoryard"
-        package.mkdir(exist_ok=True)
+        (package / "azureml" / "core").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(context.__file__), package / "__init__.py")
+        # Scripts written for Azure ML: `from tensoryard.azureml.core import Run`, or from `.core.run`.
+        for name in ("core/__init__.py", "core/run.py"):
+            (package / "azureml" / name).write_text("from tensoryard import Run as Run\n", encoding="utf-8")
         self.state.add(self.run.add(fact="prepared"))
 
     def _make_environment(self) -> None:

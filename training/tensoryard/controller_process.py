@@ -10,6 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -92,13 +93,16 @@ def spawn_controller(workspace: Workspace) -> None:
         if not held:
             return
     with (workspace.root / LOG).open("ab") as log:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "tensoryard.controller_process", str(workspace.root)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            cwd="/",  # `-m` looks in the current folder first, and a project may hold modules of any name
             start_new_session=True,
         )
+    # Waited for beside the program, which may go on for days: an ended controller would stay a zombie.
+    threading.Thread(target=process.wait, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -31,6 +31,14 @@ class DatastoreReference(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="`mount` reads it where it lies, `download` copies it into the run first"),
     ] = "mount"
 
+    def as_mount(self) -> "DatastoreReference":
+        """The same path, read where it lies."""
+        return msgspec.structs.replace(self, mode="mount")
+
+    def as_download(self) -> "DatastoreReference":
+        """The same path, copied into the run first."""
+        return msgspec.structs.replace(self, mode="download")
+
 
 class ParameterServer(Struct, frozen=True, forbid_unknown_fields=True):
     """TensorFlow's parameter servers: who takes part."""

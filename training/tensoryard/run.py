@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -205,7 +206,7 @@ class RunRecord:
         }
 
     def file_names(self) -> list[str]:
-        """Paths of what the run has left so far: outputs, logs and metrics, in order."""
+        """Paths of what the run has left so far, in order: outputs, logs, metrics, and what was uploaded to it."""
         outputs = self.outputs()
         if outputs is not None:
             names = [file.path for file in outputs.files]
@@ -213,7 +214,49 @@ class RunRecord:
             names = [self._relative(entry.key) for entry in self.store.list(self.key("outputs/"))]
         for folder in ("logs/", "metrics/"):
             names += [self._relative(entry.key) for entry in self.store.list(self.key(folder))]
-        return sorted(names)
+        return sorted([*names, *self._uploads()])
+
+    def file_key(self, name: str) -> str:
+        """
+        Where the bytes of one of `file_names` are.
+
+        Raises NotFoundError that names the nearest for a file that the run does not have.
+        """
+        uploads = self._uploads()
+        if name in uploads:
+            return uploads[name]
+        names = self.file_names()
+        if name in names:
+            return self.key(name)
+        import difflib
+
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"`tyard runs files {self.id}` lists what it has"
+        raise NotFoundError(f"run `{self.id}`: has no file `{name}`", hint)
+
+    def upload(self, name: str, path: Path) -> None:
+        """
+        Add a file of this machine to the run's files after the fact, under a name such as outputs/plot.png.
+
+        It is kept beside what the run itself wrote, so that outputs.json stays the whole truth about that.
+        Raises AlreadyExistsError when the run has a file of that name.
+        """
+        keys.check_key(name, "name of a file")
+        if name in self.file_names():
+            raise AlreadyExistsError(f"run `{self.id}`: has a file `{name}` already", "use another name")
+        self.store.put_file(self._upload_key(name), path)
+
+    def _uploads(self) -> dict[str, str]:
+        start = self._upload_key("")
+        return {entry.key.removeprefix(start): entry.key for entry in self.store.list(start)}
+
+    def _upload_key(self, name: str) -> str:
+        return self.key(f"uploads/{name}")
+
+    def tag(self, tags: dict[str, str]) -> None:
+        """Add tags to the run; one of the same name is replaced."""
+        event = Event(time=time.time(), fact="tag", data=tags)
+        self.store.append(self.key("events.jsonl"), msgspec.json.encode(event) + b"\n")
 
     def log_tail(self, task: str, lines: int = 20) -> list[str]:
         """The last lines of a task's log, each cut at 500 characters."""

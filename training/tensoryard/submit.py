@@ -30,11 +30,9 @@ def check(workspace: Workspace, job: Job) -> Job:
             f"compute_target: got `{job.compute_target}`, this workspace has {', '.join(f'`{t}`' for t in TARGETS)}"
         )
     for field, reference in job.references().items():
-        key = keys.data(reference.path)
-        if (
-            workspace.store.stat(key) is None
-            and next(iter(workspace.store.list(f"{key.rstrip('/')}/")), None) is None
-        ):
+        from tensoryard.datastore import holds  # not loaded by jobs without data
+
+        if not holds(workspace.store, reference.path):
             raise JobError(
                 f"{field}: there is no `{reference.path}` in the datastore `{reference.datastore}`",
                 hint=f"`tyard data upload FOLDER {reference.path}` puts a folder there, `tyard data list` shows what "

@@ -3,14 +3,18 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from tensoryard.errors import CorruptRecordError, NotFoundError
+from tensoryard.errors import CorruptRecordError, NotFoundError, UsageError
 from tensoryard.store import Store, keys
 
 if TYPE_CHECKING:
+    from tensoryard.azureml.core.compute import ComputeTarget
+    from tensoryard.datastore import Datastore
+    from tensoryard.experiment import Experiment, Run
+    from tensoryard.model import Model
     from tensoryard.registry import Registry
 
 FOLDER = ".tensoryard"
@@ -92,3 +96,63 @@ class Workspace:
         if folder is None:
             raise NotFoundError(f"run `{run_id}`: this workspace keeps no runs on this machine's disks")
         return folder
+
+    def get_default_datastore(self) -> "Datastore":
+        """The workspace's own datastore."""
+        from tensoryard.datastore import Datastore
+
+        return Datastore(self)
+
+    @property
+    def datastores(self) -> dict[str, "Datastore"]:
+        """Every datastore by name; there is one, `default`."""
+        default = self.get_default_datastore()
+        return {default.name: default}
+
+    @property
+    def compute_targets(self) -> dict[str, "ComputeTarget"]:
+        """Every compute target by name."""
+        from tensoryard.azureml.core.compute import ComputeTarget
+
+        return ComputeTarget.all(self)
+
+    @property
+    def experiments(self) -> dict[str, "Experiment"]:
+        """Every experiment that has a run, by name."""
+        from tensoryard.experiment import Experiment
+
+        return {experiment.name: experiment for experiment in Experiment.list(self)}
+
+    @property
+    def models(self) -> dict[str, "Model"]:
+        """The newest version of every model that has one, by name."""
+        from tensoryard.model import Model
+
+        return {model.name: model for model in Model.list(self, latest=True)}
+
+    def get_run(self, run_id: str) -> "Run":
+        """The run of an id, of a number alone, or of `latest`. Raises NotFoundError with the nearest ids."""
+        from tensoryard.experiment import Run
+
+        return Run.get(self, run_id)
+
+    def get_details(self) -> dict[str, Any]:
+        """Name, id (its folder) and settings of the workspace."""
+        settings = self.settings()
+        return {"name": settings.name, "id": str(self.root), "concurrentRuns": settings.concurrent_runs}
+
+    @classmethod
+    def create(cls, *args: Any, **others: Any) -> NoReturn:
+        """Raises UsageError: a workspace needs no creation."""
+        raise UsageError(
+            "Workspace.create: a workspace is a folder, made by the first thing that is kept in it",
+            hint="use `Workspace.from_config()`; `mkdir .tensoryard` gives a project a workspace of its own",
+        )
+
+    @classmethod
+    def get(cls, *args: Any, **others: Any) -> NoReturn:
+        """Raises UsageError: a workspace has no name in a subscription to be found by."""
+        raise UsageError(
+            "Workspace.get: a workspace is found by its folder, not by a subscription",
+            hint="use `Workspace.from_config()`, or `Workspace.from_config('path/of/its/folder')`",
+        )

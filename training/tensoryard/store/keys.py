@@ -81,6 +81,11 @@ def data(path: str) -> str:
     return f"{DATA}{path}"
 
 
+def data_below(path: str) -> str:
+    """The prefix of everything below a folder of the datastore; "" is its top."""
+    return data(f"{path}/" if path else "")
+
+
 def environment(environment_hash: str) -> str:
     return f"{ENVIRONMENTS}{environment_hash}.json"
 

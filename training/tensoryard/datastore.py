@@ -1,0 +1,379 @@
+"""The datastore: whole folders between this machine and the workspace, and references to them for jobs."""
+
+import os
+import posixpath
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError
+from tensoryard.job import DatastoreReference
+from tensoryard.store import Store, keys
+from tensoryard.store.disk import plain_errors
+from tensoryard.store.transfer import download, sha256_file, sha256_key
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tensoryard.workspace import Workspace
+
+DEFAULT = "default"
+# Azure ML's name of a workspace's own datastore, so that scripts that ask for it by name go on working.
+_NAMES = (DEFAULT, "workspaceblobstore")
+# Writing waits for the disk or the network, not for a core.
+_AT_ONCE = 8
+_SHOWN = 5
+
+
+class Transferred(NamedTuple):
+    """What a transfer did. files, size_bytes: written; same: files that were there already with the same bytes."""
+
+    files: int
+    size_bytes: int
+    same: int
+
+
+class Folder(NamedTuple):
+    """A folder or file of a datastore as a listing shows it; a folder's path ends in "/"."""
+
+    path: str
+    files: int
+    size_bytes: int
+
+
+class Datastore:
+    """
+    A datastore of a workspace, which has one: `default`.
+
+    Raises NotFoundError for another name.
+    """
+
+    def __init__(self, workspace: "Workspace", name: str = DEFAULT) -> None:
+        if name not in _NAMES:
+            raise NotFoundError(
+                f"datastore: there is no `{name}`, this workspace has `{DEFAULT}`",
+                hint="`ws.get_default_datastore()` gives it",
+            )
+        self.workspace = workspace
+        self.name = DEFAULT
+
+    def __repr__(self) -> str:
+        return f"Datastore({self.workspace.name!r}, {self.name!r})"
+
+    @classmethod
+    def get(cls, workspace: "Workspace", datastore_name: str) -> "Datastore":
+        """The datastore of that name."""
+        return cls(workspace, datastore_name)
+
+    @classmethod
+    def get_default(cls, workspace: "Workspace") -> "Datastore":
+        """The workspace's own datastore."""
+        return cls(workspace)
+
+    def path(self, path: str | None = None) -> DatastoreReference:
+        """A reference to a folder or file, for script_params and inputs; it need not be there yet."""
+        return DatastoreReference(self.name, clean_path(path))
+
+    def as_mount(self) -> DatastoreReference:
+        """A reference to all of the datastore, read where it lies."""
+        return self.path().as_mount()
+
+    def as_download(self) -> DatastoreReference:
+        """A reference to all of the datastore, copied into the run first."""
+        return self.path().as_download()
+
+    def upload(
+        self,
+        src_dir: str | Path,
+        target_path: str | None = None,
+        overwrite: bool = False,
+        show_progress: bool = True,
+    ) -> DatastoreReference:
+        """
+        A reference to target_path, below which the files of src_dir now lie; None is the datastore's top.
+
+        Files that are there with the same bytes are left alone. Raises AlreadyExistsError, before anything is
+        written, when some are there with other bytes and overwrite is false; UsageError for a link out of src_dir.
+        """
+        return self._upload(folder_files(Path(src_dir)), target_path, overwrite, show_progress)
+
+    def upload_files(
+        self,
+        files: Sequence[str | Path],
+        relative_root: str | Path | None = None,
+        target_path: str | None = None,
+        overwrite: bool = False,
+        show_progress: bool = True,
+    ) -> DatastoreReference:
+        """
+        A reference to target_path, below which the files now lie, with their paths from relative_root on.
+
+        relative_root: None is the folder that all of them share. The rest is as in `upload`.
+        """
+        paths = [Path(file).absolute() for file in files]
+        for path in paths:
+            if not path.is_file():
+                raise NotFoundError(f"`{path}`: there is no such file")
+        shared = [str(path.parent) for path in paths] or ["."]
+        root = Path(relative_root).absolute() if relative_root else Path(os.path.commonpath(shared))
+        outside = next((path for path in paths if not path.is_relative_to(root)), None)
+        if outside:
+            raise UsageError(f"relative_root: `{outside}` is not below `{root}`")
+        named = {path.relative_to(root).as_posix(): path for path in paths}
+        return self._upload(named, target_path, overwrite, show_progress)
+
+    def download(
+        self, target_path: str | Path, prefix: str | None = None, overwrite: bool = False, show_progress: bool = True
+    ) -> int:
+        """
+        The number of files that are now below target_path, each under its whole path in the datastore.
+
+        prefix: a folder or file of the datastore, None for all of it. Raises NotFoundError when there is nothing,
+        AlreadyExistsError when a local file has other bytes and overwrite is false.
+        """
+        done = download_path(
+            self.workspace.store,
+            prefix,
+            Path(target_path),
+            whole_paths=True,
+            overwrite=overwrite,
+            show_progress=show_progress,
+        )
+        if show_progress:
+            print(summary("Downloaded", done, str(target_path)))
+        return done.files + done.same
+
+    def _upload(
+        self, files: Mapping[str, Path], target_path: str | None, overwrite: bool, show_progress: bool
+    ) -> DatastoreReference:
+        reference = self.path(target_path)
+        done = upload_files(
+            self.workspace.store, files, reference.path, overwrite=overwrite, show_progress=show_progress
+        )
+        if show_progress:
+            print(summary("Uploaded", done, reference.path or "the datastore"))
+        return reference
+
+
+def clean_path(path: str | None) -> str:
+    """
+    A path of a datastore without `./` and a last slash; "" is its top.
+
+    Raises UsageError for a path that is absolute or leads out of the datastore.
+    """
+    cleaned = posixpath.normpath(str(path)) if path else "."
+    return "" if cleaned == "." else keys.check_key(cleaned, "path in the datastore")
+
+
+def holds(store: Store, path: str) -> bool:
+    """Whether a datastore has a file, or anything below a folder."""
+    path = clean_path(path)
+    if path and store.stat(keys.data(path)) is not None:
+        return True
+    return next(iter(store.list(keys.data_below(path))), None) is not None
+
+
+def listing(store: Store, path: str = "") -> list[Folder]:
+    """Files and folders directly below a path, in order, with how much they hold."""
+    path = clean_path(path)
+    below = keys.data_below(path)
+    found = []
+    for name in store.children(below):
+        sizes = [
+            entry.size_bytes for entry in store.list(below + name) if name[-1] == "/" or entry.key == below + name
+        ]
+        found.append(Folder(f"{path}/{name}" if path else name, len(sizes), sum(sizes)))
+    return found
+
+
+def folder_files(folder: Path) -> dict[str, Path]:
+    """
+    The files below a folder by their relative paths, or a file by its name.
+
+    Links are followed to files inside the folder. Raises NotFoundError when there is nothing, UsageError for any
+    other link, for what is no file, and for a name that no store can hold.
+    """
+    if folder.is_file():
+        return {folder.name: folder}
+    if not folder.is_dir():
+        raise NotFoundError(f"`{folder}`: there is no such file or folder")
+    files: dict[str, Path] = {}
+    refused: list[str] = []
+    top = folder.resolve()
+
+    def unreadable(error: OSError) -> None:
+        raise StoreError(f"`{error.filename}`: reading failed: {os.strerror(error.errno or 0).lower()}")
+
+    for root, folders, names in os.walk(folder, onerror=unreadable):
+        folders.sort()
+        for name in [*(each for each in folders if Path(root, each).is_symlink()), *sorted(names)]:
+            path = Path(root, name)
+            inner = path.relative_to(folder).as_posix()
+            if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(top)):
+                refused.append(f"`{inner}` is a link to {path.readlink()}")
+            elif not path.exists() or not stat.S_ISREG(path.stat().st_mode):
+                refused.append(f"`{inner}` is no file")
+            else:
+                files[inner] = path
+    if refused:
+        raise UsageError(
+            f"`{folder}`: {_some(refused)}; links are followed only to files inside the folder",
+            hint="put the files themselves there, or move the link away",
+        )
+    if not files:
+        raise NotFoundError(f"`{folder}`: has no files")
+    return files
+
+
+def upload_files(
+    store: Store, files: Mapping[str, Path], target: str, *, overwrite: bool, show_progress: bool
+) -> Transferred:
+    """
+    What was written below a path of the datastore: each file appears there whole or not at all.
+
+    files: by their paths below target. Raises as `Datastore.upload` does, before anything is written.
+    """
+    target = clean_path(target)
+    _refuse_file_as_folder(store, target)
+    named = {clean_path(f"{target}/{inner}" if target else inner): path for inner, path in files.items()}
+
+    def needed(item: tuple[str, Path]) -> tuple[str, Path, int, bool] | None:
+        inner, path = item
+        with plain_errors(path, "reading"):
+            size_bytes = path.stat().st_size
+        entry = store.stat(keys.data(inner))
+        if entry is None:
+            return inner, path, size_bytes, False
+        if entry.size_bytes == size_bytes and sha256_key(store, entry.key) == sha256_file(path):
+            return None
+        return inner, path, size_bytes, True
+
+    with _pool() as pool:
+        wanted = [found for found in pool.map(needed, named.items()) if found is not None]
+        changed = [inner for inner, _, _, differs in wanted if differs]
+        if changed and not overwrite:
+            raise AlreadyExistsError(
+                f"data: {_some([f'`{inner}`' for inner in changed])} are there already with other bytes",
+                hint="`overwrite=True` (`--overwrite` of `tyard data upload`) replaces them; or use another path",
+            )
+        with _bar("Uploading", sum(size for _, _, size, _ in wanted), show_progress) as advance:
+
+            def put(item: tuple[str, Path, int, bool]) -> int:
+                inner, path, size_bytes, _ = item
+                store.put_file(keys.data(inner), path, overwrite=overwrite)
+                advance(size_bytes)
+                return size_bytes
+
+            sizes = list(pool.map(put, wanted))
+    return Transferred(len(sizes), sum(sizes), len(named) - len(sizes))
+
+
+def download_path(
+    store: Store, path: str | None, folder: Path, *, whole_paths: bool, overwrite: bool, show_progress: bool
+) -> Transferred:
+    """
+    What was written below a local folder, made of a folder or file of the datastore.
+
+    whole_paths: whether files keep their whole paths in the datastore, or those below path.
+    Raises NotFoundError when there is nothing, AlreadyExistsError when a local file differs and overwrite is false.
+    """
+    path = clean_path(path)
+    one = store.stat(keys.data(path)) if path else None
+    entries = [one] if one else list(store.list(keys.data_below(path)))
+    if not entries:
+        raise _nothing_at(store, path)
+    start = len(keys.data("" if whole_paths else posixpath.dirname(path) if one else path))
+    top = folder.resolve()
+    wanted: list[tuple[str, Path, int]] = []
+    changed = []
+    for entry in entries:
+        local = folder / entry.key[start:].lstrip("/")
+        if not local.resolve().is_relative_to(top):
+            raise UsageError(f"`{local}`: is behind a link that leads out of `{folder}`")
+        with plain_errors(local, "reading"):
+            if local.is_dir():
+                raise UsageError(f"`{local}`: is a folder, and a file of that name is to be written")
+            if not local.exists():
+                wanted.append((entry.key, local, entry.size_bytes))
+            elif local.stat().st_size != entry.size_bytes or sha256_file(local) != sha256_key(store, entry.key):
+                wanted.append((entry.key, local, entry.size_bytes))
+                changed.append(f"`{local}`")
+    if changed and not overwrite:
+        raise AlreadyExistsError(
+            f"data: {_some(changed)} are there already with other bytes",
+            hint="`overwrite=True` (`--overwrite` of `tyard data download`) replaces them; or use another folder",
+        )
+    with _bar("Downloading", sum(size for _, _, size in wanted), show_progress) as advance, _pool() as pool:
+
+        def get(item: tuple[str, Path, int]) -> int:
+            key, local, size_bytes = item
+            download(store, key, local)
+            advance(size_bytes)
+            return size_bytes
+
+        sizes = list(pool.map(get, wanted))
+    return Transferred(len(sizes), sum(sizes), len(entries) - len(sizes))
+
+
+def summary(verb: str, done: Transferred, where: str) -> str:
+    """A transfer in one line: Uploaded 4 files (11.6 MB) to mnist, 2 were there already."""
+    from tensoryard.cli.tables import size
+
+    count = f"{done.files} file{'' if done.files == 1 else 's'}"
+    same = f", {done.same} {'was' if done.same == 1 else 'were'} there already" if done.same else ""
+    return f"{verb} {count} ({size(done.size_bytes)}) to {where}{same}"
+
+
+def _refuse_file_as_folder(store: Store, target: str) -> None:
+    while target:
+        if store.stat(keys.data(target)) is not None:
+            raise UsageError(f"data: `{target}` is a file in the datastore, so nothing can be put below it")
+        target = posixpath.dirname(target)
+
+
+def _nothing_at(store: Store, path: str) -> NotFoundError:
+    import difflib
+
+    known = [name.rstrip("/") for name in store.children(keys.data_below(posixpath.dirname(path)))]
+    near = difflib.get_close_matches(posixpath.basename(path), known, n=1)
+    if near:
+        parent = posixpath.dirname(path)
+        hint = f"did you mean `{parent}/{near[0]}`?" if parent else f"did you mean `{near[0]}`?"
+    else:
+        hint = "`tyard data list` shows what is there"
+    return NotFoundError(f"data: there is no `{path}` in the datastore" if path else "data: nothing is there", hint)
+
+
+def _some(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more
+
+
+@contextmanager
+def _pool() -> Iterator["ThreadPoolExecutor"]:
+    """Threads whose waiting work is dropped when one fails or the user stops it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _bar(title: str, total_bytes: int, show: bool) -> Iterator[Callable[[int], None]]:
+    """A function to be told of bytes done; it moves a bar on a terminal and does nothing elsewhere."""
+    if not show or not sys.stderr.isatty():
+        yield lambda size_bytes: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn(title), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=total_bytes)
+        yield lambda size_bytes: progress.advance(task, size_bytes)

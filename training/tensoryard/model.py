@@ -1,0 +1,255 @@
+"""Registered models as Python programs use them, with the names and meanings of Azure ML's SDK v1."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
+from tensoryard.registry import FileRecord, ModelVersion
+from tensoryard.registry.sources import run_files, run_lineage
+from tensoryard.store.transfer import sha256_key
+
+if TYPE_CHECKING:
+    from tensoryard.run import RunRecord
+    from tensoryard.workspace import Workspace
+
+# Each a name, or a name with its value.
+Labels = Sequence[str | Sequence[str]]
+CACHE = Path("tensoryard-models")
+
+
+class Model:
+    """
+    One version of a model. It never changes: tags and properties are those of its registration.
+
+    workspace: where it is; name: the model; version: its number, None for the newest. id: instead of both, such as
+    `digits:3` or `digits@champion`. tags, properties, run_id: the newest version that has them.
+    Raises NotFoundError that says what there is.
+    """
+
+    def __init__(
+        self,
+        workspace: "Workspace",
+        name: str | None = None,
+        id: str | None = None,
+        tags: Labels | None = None,
+        properties: Labels | None = None,
+        version: int | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        if (name is None) == (id is None):
+            raise UsageError("Model: give either a name or an id", hint="`Model(ws, 'digits')` is the newest version")
+        self.workspace = workspace
+        if id is not None:
+            self._record = workspace.registry.resolve(id)
+        elif tags or properties or run_id:
+            found = Model.list(workspace, name, tags=tags, properties=properties, run_id=run_id)
+            match = next((one for one in found if version in (None, one.version)), None)
+            if match is None:
+                raise NotFoundError(f"model `{name}`: no version has what was asked for")
+            self._record = match._record
+        else:
+            self._record = workspace.registry.get(str(name), int(version) if version is not None else None)
+
+    @classmethod
+    def _of(cls, workspace: "Workspace", record: ModelVersion) -> "Model":
+        model = cls.__new__(cls)
+        model.workspace = workspace
+        model._record = record
+        return model
+
+    def __repr__(self) -> str:
+        return f"Model(name={self.name}, id={self.id}, version={self.version}, run_id={self.run_id})"
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    @property
+    def version(self) -> int:
+        return self._record.version
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}:{self.version}"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return dict(self._record.tags)
+
+    @property
+    def properties(self) -> dict[str, str]:
+        return dict(self._record.properties)
+
+    @property
+    def description(self) -> str | None:
+        return self._record.properties.get("description")
+
+    @property
+    def run_id(self) -> str | None:
+        return self._record.run_id
+
+    @property
+    def created_time(self) -> datetime:
+        return datetime.fromisoformat(self._record.created_at)
+
+    @property
+    def created_by(self) -> str:
+        return self._record.created_by
+
+    @staticmethod
+    def register(
+        workspace: "Workspace",
+        model_path: str | Path,
+        model_name: str,
+        tags: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+        description: str | None = None,
+    ) -> "Model":
+        """The new version of a model, made of a folder or file of this machine, whose bytes are copied."""
+        about = {"description": description} if description is not None else {}
+        record = workspace.registry.register_folder(
+            model_name, Path(model_path), tags=tags, properties={**(properties or {}), **about}
+        )
+        return Model._of(workspace, record)
+
+    @staticmethod
+    def list(
+        workspace: "Workspace",
+        name: str | None = None,
+        tags: Labels | None = None,
+        properties: Labels | None = None,
+        run_id: str | None = None,
+        latest: bool = False,
+    ) -> "list[Model]":
+        """
+        Versions of one model or of all, newest first within each model.
+
+        tags, properties: only versions that have each of these, a name or a pair of name and value.
+        latest: of each model only the newest version that is left.
+        """
+        registry = workspace.registry
+        found = []
+        for each in [name] if name is not None else registry.list_models():
+            for record in registry.list_versions(each):
+                if (
+                    _has(record.tags, tags)
+                    and _has(record.properties, properties)
+                    and run_id in (None, record.run_id)
+                ):
+                    found.append(Model._of(workspace, record))
+                    if latest:
+                        break
+        return found
+
+    def download(self, target_dir: str | Path = ".", exist_ok: bool = False) -> str:
+        """
+        The path of the model's folder or file, written below target_dir under the name it was registered with.
+
+        exist_ok: whether files that are there already may be replaced; otherwise AlreadyExistsError is raised
+        before anything is written. Every byte is checked. Raises VerificationError for a byte that is not the
+        registered one.
+        """
+        target = Path(target_dir)
+        place = target / self._base_name()
+        if place.exists() and not exist_ok:
+            raise AlreadyExistsError(
+                f"`{place}`: is there already", hint="`exist_ok=True` replaces its files; or use another folder"
+            )
+        target.mkdir(parents=True, exist_ok=True)
+        # Aside first: what appears is whole, and a failed download replaces nothing.
+        with tempfile.TemporaryDirectory(prefix=".tyard-part-", dir=target) as aside:
+            fresh = Path(aside) / "model"
+            self.workspace.registry.download_version(self._record, fresh)
+            if self._is_file():
+                (fresh / self._record.files[0].path).replace(place)
+            elif not place.exists():
+                fresh.rename(place)
+            else:
+                for file in self._record.files:
+                    (place / file.path).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.move(fresh / file.path, place / file.path)
+        return str(place)
+
+    @staticmethod
+    def get_model_path(model_name: str, version: int | None = None, _workspace: "Workspace | None" = None) -> str:
+        """
+        The path of a model's folder or file below `tensoryard-models/<name>/<version>`, downloaded if needed.
+
+        _workspace: None is that of `Workspace.from_config()`. What is there already is checked byte by byte.
+        """
+        from tensoryard.workspace import Workspace
+
+        model = Model(_workspace or Workspace.from_config(), model_name, version=version)
+        place = CACHE / model.name / str(model.version)
+        folder = place if model._is_file() else place / model._base_name()
+        model.workspace.registry.download_version(model._record, folder)
+        return str(place / model._base_name())
+
+    def delete(self) -> None:
+        """Hide this version; its number is never used again. Raises UsageError when an alias names it."""
+        self.workspace.registry.delete(self.name, self.version)
+
+    def _base_name(self) -> str:
+        return Path(self._record.source_path or self.name).name or self.name
+
+    def _is_file(self) -> bool:
+        """Whether one file was registered, and not a folder that held one."""
+        files, source = self._record.files, self._record.source_path or ""
+        if len(files) != 1 or files[0].path != self._base_name():
+            return False
+        in_folder = files[0].key.endswith(f"/{source.strip('/')}/{files[0].path}")
+        return not in_folder
+
+
+def register_run_files(
+    workspace: "Workspace",
+    run: "RunRecord",
+    name: str,
+    path: str,
+    *,
+    tags: Mapping[str, str],
+    properties: Mapping[str, str],
+) -> Model:
+    """The new version, made of what a finished run wrote at a path, or of what was uploaded to it there."""
+    files = list(_uploaded(run, path))
+    try:
+        files += run_files(run, path, lambda message: None)
+    except NotFoundError:
+        if not files:
+            raise
+    record = workspace.registry.register(
+        name,
+        files,
+        run_id=run.id,
+        source_path=path,
+        tags=tags,
+        properties=properties,
+        lineage=run_lineage(run),
+    )
+    return Model._of(workspace, record)
+
+
+def _uploaded(run: "RunRecord", path: str) -> Iterable[FileRecord]:
+    wanted = path.strip("/")
+    for name in run.file_names():
+        if name != wanted and not name.startswith(f"{wanted}/"):
+            continue
+        key = run.file_key(name)
+        entry = run.store.stat(key)
+        if entry is None or key == run.key(name):
+            continue
+        inner = name.rpartition("/")[2] if name == wanted else name[len(wanted) + 1 :]
+        digest = sha256_key(run.store, key)
+        yield FileRecord(path=inner, key=key, size_bytes=entry.size_bytes, sha256=digest, etag=entry.etag)
+
+
+def _has(labels: Mapping[str, str], wanted: Labels | None) -> bool:
+    for each in wanted or ():
+        name, *value = [each] if isinstance(each, str) else each
+        if name not in labels or (value and labels[name] != value[0]):
+            return False
+    return True
