@@ -8,6 +8,7 @@ a new interpreter.
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -55,6 +56,10 @@ def _be_controller(workspace: Workspace, told: int) -> None:
     from tensoryard.controller import local_controller
     from tensoryard.render import preload
 
+    # A command that follows a run has handlers of its own for these.
+    signal.set_wakeup_fd(-1)
+    for handled in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(handled, signal.SIG_DFL)
     for number in range(3, 1024):
         if number != told:
             with contextlib.suppress(OSError):

@@ -16,10 +16,15 @@ CONTROLLER_SECONDS = 2.0
 
 
 class LogLine(NamedTuple):
-    """One line of a task's log, without its line break. task: such as worker-0, or preparing, or launch."""
+    """
+    One line of a task's log, without its line break. task: such as worker-0, or preparing, or launch.
+
+    unfinished: the present state of a progress bar, which goes on to write over itself.
+    """
 
     task: str
     text: str
+    unfinished: bool = False
 
 
 class _Log:
@@ -29,6 +34,7 @@ class _Log:
         self.key = run.key(f"logs/{task}.log")
         self.offset = 0
         self.rest = b""
+        self.bar = b""
 
     def lines(self) -> Iterator[LogLine]:
         while True:
@@ -46,6 +52,13 @@ class _Log:
                 yield LogLine(self.task, self.rest[:LINE_BYTES].decode(errors="replace"))
                 self.rest = self.rest[LINE_BYTES:]
 
+    def progress(self) -> Iterator[LogLine]:
+        """A progress bar, when it has moved: it ends in a carriage return, and in a line break only at its end."""
+        _, mark, bar = self.rest.rstrip(b"\r").rpartition(b"\r")
+        if mark and bar and bar != self.bar:
+            self.bar = bar
+            yield LogLine(self.task, bar.decode(errors="replace"), unfinished=True)
+
     def last(self) -> Iterator[LogLine]:
         yield from self.lines()
         if self.rest:
@@ -57,11 +70,16 @@ class _Log:
             yield LogLine(self.task, line[start : start + LINE_BYTES].rstrip(b"\r").decode(errors="replace"))
 
 
-def follow(run: RunRecord, ensure_controller: Callable[[], None] | None = None) -> Iterator[Event | LogLine | None]:
+def follow(
+    run: RunRecord,
+    ensure_controller: Callable[[], None] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Event | LogLine | None]:
     """
     Everything that the run has recorded and goes on to record, until it has ended.
 
-    ensure_controller: called now and then while the run has not ended, in case the controller was killed.
+    ensure_controller: called now and then while the run has not ended, in case the controller was killed;
+    sleep: waits so many seconds, or less.
     Yields None when there is nothing new, so that a caller can do something else.
     """
     pause = FOLDER_SECONDS if run.store.local_path(run.key("")) else REMOTE_SECONDS
@@ -73,11 +91,15 @@ def follow(run: RunRecord, ensure_controller: Callable[[], None] | None = None) 
         events, offset = run.events(offset)
         for event in events:
             if event.stage is None or not _is_end(event):
+                # What was written in the stage that is left comes before its end.
+                for log in {"Scaling": logs[:1], "Post-processing": logs}.get(event.stage or "", []):
+                    yield from log.last()
                 state.add(event)
                 yield event
         ending = next((event for event in events if _is_end(event)), None)
         for log in logs:
             yield from log.last() if ending else log.lines()
+            yield from log.progress()
         if ending:
             yield ending
             return
@@ -85,7 +107,7 @@ def follow(run: RunRecord, ensure_controller: Callable[[], None] | None = None) 
             checked = time.monotonic()
             ensure_controller()
         yield None
-        time.sleep(pause)
+        sleep(pause)
 
 
 def _is_end(event: Event) -> bool:

@@ -1,0 +1,139 @@
+"""The live view of a run in a terminal: its logs roll by above a few lines that say how it stands."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from tensoryard.cli.ending import tell_end, total_seconds
+from tensoryard.cli.interrupts import Wish
+from tensoryard.cli.last_metrics import LastMetrics
+from tensoryard.cli.tables import pairs
+from tensoryard.cli.text import duration, printable
+from tensoryard.run import Event, RunRecord, RunState
+from tensoryard.stream import LogLine
+
+_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
+_DRAW_SECONDS = 0.1
+_METRICS_SECONDS = 1.0
+# Lines come in batches: drawing anew for each would be slower than most scripts print.
+_BATCH_LINES = 500
+_BATCH_CHARACTERS = 256 << 10
+_BARS = 4
+
+
+class LiveView:
+    """
+    Draws only when it is called, without a thread: this process forks when a controller is needed.
+
+    A script's text is never read as markup, and what would move the cursor is taken out of it.
+    """
+
+    def __init__(self, run: RunRecord) -> None:
+        self.run = run
+        self.metrics = LastMetrics(run)
+        self._colours = {task.name: _COLOURS[at % len(_COLOURS)] for at, task in enumerate(run.job.tasks())}
+        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+        )
+        self._batch = Text()
+        self._batched = 0
+        self._bars: dict[str, str] = {}
+        self._drawn_at = 0.0
+        self._metrics_at = 0.0
+        self._state = RunState()
+
+    def event(self, event: Event, state: RunState) -> None:
+        self._state = state
+        if event.fact == "submitted":
+            self._add(f"Submitted {self.run.id}\n", "bold")
+        elif event.fact == "warning":
+            self._add(f"warning: {printable(event.reason or '')}\n", "yellow")
+        self._draw()
+
+    def log(self, line: LogLine) -> None:
+        if line.unfinished:
+            self._bars[line.task] = printable(line.text)
+            return
+        self._bars.pop(line.task, None)
+        self._add(f"{line.task} | ", self._colours.get(line.task, "dim"))
+        self._add(f"{printable(line.text)}\n")
+        self._batched += 1
+        if self._batched >= _BATCH_LINES or len(self._batch) >= _BATCH_CHARACTERS:
+            self._draw()
+
+    def tick(self, state: RunState) -> None:
+        self._state = state
+        if self._batch or time.monotonic() - self._drawn_at >= _DRAW_SECONDS:
+            self._draw()
+
+    def end(self, run: RunRecord, state: RunState, event: Event) -> None:
+        stages = " · ".join(f"{span.stage} {duration(span.seconds)}" for span in state.stages[:-1])
+        if stages:
+            click.echo(stages)
+        tell_end(run, state, event)
+
+    def ask(self, question: Callable[[], Wish]) -> Wish:
+        self._live.stop()
+        try:
+            return question()
+        finally:
+            self._live.start()
+
+    def __enter__(self) -> "LiveView":
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._print_batch()
+        self._live.update(Text(), refresh=False)
+        self._live.stop()
+
+    def _add(self, text: str, style: str | None = None) -> None:
+        self._batch.append(text, style)
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if now - self._metrics_at >= _METRICS_SECONDS and self._state.stage != "Preparing":
+            self._metrics_at = now
+            self.metrics.refresh()
+        self._drawn_at = now
+        self._live.update(self._status(), refresh=not self._batch)
+        self._print_batch()
+
+    def _print_batch(self) -> None:
+        if self._batch:
+            batch, self._batch, self._batched = self._batch, Text(), 0
+            self._console.print(batch, end="", soft_wrap=True)
+
+    def _status(self) -> Text:
+        state = self._state
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for task in list(self._bars)[:_BARS]:
+            text.append(f"{task} | ", self._colours.get(task, "dim"))
+            text.append(f"{self._bars[task]}\n")
+        text.append(f"{self.run.id}  ", "bold")
+        for at, span in enumerate(state.stages):
+            now = at == len(state.stages) - 1
+            text.append(" · " if at else "", "dim")
+            text.append(f"{span.stage} {duration(span.seconds)}", "bold cyan" if now else "dim")
+        if not state.stages:
+            text.append(state.reason or "waiting for the controller", "bold cyan")
+        text.append(f"  ({duration(total_seconds(state))})", "dim")
+        if state.reason and state.stages:
+            text.append(f"\n  {printable(state.reason)}", "yellow")
+        if self.metrics.values:
+            text.append(f"\n  {printable(pairs(self.metrics.values))}", "green")
+        return text
