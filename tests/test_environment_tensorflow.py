@@ -1,6 +1,7 @@
 """The curated environments themselves: built into the cache of this machine once, imported each time."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +23,13 @@ def test_tensorflow_computes_in_its_curated_environment(way: Way, release: str, 
     assert built.tensorflow.startswith(f"{release}.")
     assert built.name == f"tensorflow-{release}"
     assert "tensorflow" not in {package.name for package in built.packages}
+
+
+def test_tensorboard_starts_where_tensorflow_brings_it() -> None:
+    """TensorBoard 2.15 asks nothing of setuptools in its metadata, and then imports pkg_resources."""
+    built = VenvBuilder().ensure(environment_spec(way="parameter_server"), print)
+    tensorboard = Path(built.python).with_name("tensorboard")
+
+    said = subprocess.run([tensorboard, "--version"], capture_output=True, text=True, check=True)
+
+    assert said.stdout.startswith("2.15.")

@@ -138,9 +138,7 @@ def build(
     if job is not None:
         if any((tensorflow, python, horovod, gpu, pip_packages, conda_packages, channels)):
             raise UsageError("env build: give either a job file or options, not both", "`tyard env build --help`")
-        from tensoryard.job_file import load_job
-
-        spec = load_job(job).environment_spec()
+        spec = _spec_of_job(job)
     else:
         spec = environment_spec(
             way="mpi" if horovod else "single",
@@ -192,6 +190,19 @@ def _builder() -> "VenvBuilder":
     from tensoryard.environment.venv import VenvBuilder
 
     return VenvBuilder()
+
+
+def _spec_of_job(path: Path) -> "EnvironmentSpec":
+    import msgspec
+
+    from tensoryard.environment.spec import requirements_file
+    from tensoryard.job_file import load_job
+
+    job = load_job(path)
+    if job.pip_requirements_file is not None:
+        listed = requirements_file(Path(job.source_directory) / job.pip_requirements_file)
+        job = msgspec.structs.replace(job, pip_packages=(*job.pip_packages, *listed))
+    return job.environment_spec()
 
 
 def _minute(at: float) -> str:

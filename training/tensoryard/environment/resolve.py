@@ -23,10 +23,11 @@ def resolve(recipe: Recipe, python: str, cwd: Path, log: Log) -> str:
         asked, excluded = Path(folder, "requirements.in"), Path(folder, "overrides.txt")
         asked.write_text("".join(f"{without_comment(entry)}\n" for entry in (*recipe.base, *recipe.requirements)))
         excluded.write_text("".join(f'{name} ; python_version < "0"\n' for name in recipe.excluded))
+        overrides = ["--override", excluded.name] if recipe.excluded else []  # uv warns of an empty file
         which = ["--python", python] if Path(python).is_absolute() else ["--python-version", python]
         flags = ["--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--quiet"]
         finished = command.run(
-            command.uv("pip", "compile", asked.name, "--override", excluded.name, *which, *flags),
+            command.uv("pip", "compile", asked.name, *overrides, *which, *flags),
             cwd=Path(folder),
             keep_addresses=recipe.requirements,
         )

@@ -188,6 +188,8 @@ def recipe(spec: EnvironmentSpec) -> Recipe:
     exact = spec.tensorflow.count(".") == 2
     name = f"tensorflow-{spec.tensorflow}"
     base = [f"{distribution}=={spec.tensorflow}{'' if exact else '.*'}"]
+    if _tensorflow_minor(spec.tensorflow) <= 20:
+        base.append("setuptools<81")  # their TensorBoard imports pkg_resources, which later ones lack
     if spec.horovod:
         base += HOROVOD_NEEDS
     plain = distribution.partition("[")[0]
