@@ -177,15 +177,23 @@ def holds(store: Store, path: str) -> bool:
 
 
 def listing(store: Store, path: str = "") -> list[Folder]:
-    """Files and folders directly below a path, in order, with how much they hold."""
+    """
+    Files and folders directly below a path, in order, with how much they hold; a file by itself.
+
+    Raises NotFoundError for a path where nothing is; the top may be empty.
+    """
     path = clean_path(path)
+    one = store.stat(keys.data(path)) if path else None
+    if one is not None:
+        return [Folder(path, 1, one.size_bytes)]
     below = keys.data_below(path)
     found = []
     for name in store.children(below):
-        sizes = [
-            entry.size_bytes for entry in store.list(below + name) if name[-1] == "/" or entry.key == below + name
-        ]
+        entries = list(store.list(below + name)) if name.endswith("/") else [store.stat(below + name)]
+        sizes = [entry.size_bytes for entry in entries if entry is not None]
         found.append(Folder(f"{path}/{name}" if path else name, len(sizes), sum(sizes)))
+    if path and not found:
+        raise _nothing_at(store, path)
     return found
 
 
@@ -256,8 +264,8 @@ def upload_files(
         changed = [inner for inner, _, _, differs in wanted if differs]
         if changed and not overwrite:
             raise AlreadyExistsError(
-                f"data: {_some([f'`{inner}`' for inner in changed])} are there already with other bytes",
-                hint="`overwrite=True` (`--overwrite` of `tyard data upload`) replaces them; or use another path",
+                f"data: in the datastore already with other bytes: {_some([f'`{inner}`' for inner in changed])}",
+                hint="`--overwrite`, in Python `overwrite=True`, replaces them; or use another path",
             )
         with _bar("Uploading", sum(size for _, _, size, _ in wanted), show_progress) as advance:
 
@@ -303,8 +311,8 @@ def download_path(
                 changed.append(f"`{local}`")
     if changed and not overwrite:
         raise AlreadyExistsError(
-            f"data: {_some(changed)} are there already with other bytes",
-            hint="`overwrite=True` (`--overwrite` of `tyard data download`) replaces them; or use another folder",
+            f"data: there already with other bytes: {_some(changed)}",
+            hint="`--overwrite`, in Python `overwrite=True`, replaces them; or use another folder",
         )
     with _bar("Downloading", sum(size for _, _, size in wanted), show_progress) as advance, _pool() as pool:
 
