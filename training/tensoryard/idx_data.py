@@ -186,7 +186,7 @@ def _download_mnist(work: Path, folder: Path, say: Say) -> None:
 
 
 def _download(url: str, sha256: str) -> bytes:
-    """The bytes behind an address, if they are the ones expected. Raises StoreError with the reason in a few words."""
+    """The bytes behind an address, if they are those expected. Raises StoreError with the reason in a few words."""
     import http.client
     import urllib.request
 
@@ -195,6 +195,7 @@ def _download(url: str, sha256: str) -> bytes:
             data: bytes = answer.read(_LARGEST_DOWNLOAD_BYTES + 1)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
+        reason = getattr(reason, "strerror", None) or reason
         code = getattr(error, "code", None)
         raise StoreError(f"{code} {reason}" if code else f"{reason}") from error
     got = _sha256(data)
