@@ -36,11 +36,38 @@ def load_job(path: Path, changes: Sequence[str] = ()) -> Job:
     fields.setdefault("experiment", _default_experiment(path))
     if isinstance(fields.get("source_directory", "."), str):
         fields["source_directory"] = str((path.parent / fields.get("source_directory", ".")).resolve())
+    return _job(path, fields, lines)
+
+
+def changed_job(job: Job, changes: Sequence[str], name: str) -> Job:
+    """
+    A job that was submitted before, with `field=value` changes made to it.
+
+    name: of the run it comes from, for errors. Its source is that run's snapshot, so the folder need not be there.
+    Raises JobError for anything that cannot be run, and for fields that belong to the snapshot.
+    """
+    fields = msgspec.to_builtins(job)
+    for change in changes:
+        field = change.partition("=")[0]
+        if field in ("source_directory", "pip_requirements_file"):
+            raise JobError(
+                f"--set: `{field}` belongs to the snapshot of `{name}`, which is run again as it is",
+                hint="`tyard run` takes a new snapshot",
+            )
+        _apply(fields, change)
+    return _job(Path(name), fields, {}, check_files=False)
+
+
+def _job(path: Path, fields: dict[str, Any], lines: dict[FieldPath, int], *, check_files: bool = True) -> Job:
     try:
         job = msgspec.convert(fields, Job)
-        job.check_files()
+        msgspec.json.encode(job)
+        if check_files:
+            job.check_files()
     except msgspec.ValidationError as error:
         raise _explained(path, fields, lines, str(error)) from None
+    except UnicodeEncodeError as error:
+        raise JobError(f"{path}: {error.object[:200]!a} is not Unicode text") from None
     except (JobError, UsageError) as error:
         place = re.split(r"[:.\[]", error.message, maxsplit=1)[0]
         raise type(error)(f"{_where(path, lines, (place,))}: {error.message}", error.hint) from None

@@ -37,6 +37,10 @@ class View(Protocol):
         """Makes room for a question on the terminal and asks it."""
         ...
 
+    def say(self, text: str) -> None:
+        """Shows a line of tyard's own."""
+        ...
+
     def __enter__(self) -> "View": ...
 
     def __exit__(
@@ -73,7 +77,7 @@ def follow_to_end(workspace: Workspace, run: RunRecord, as_json: bool, *, own: b
                 view.log(item)
             else:
                 view.tick(state)
-            if interrupts.pending and interrupts.handle(view.ask) is Wish.DETACH:
+            if interrupts.pending and interrupts.handle(view.ask, view.say) is Wish.DETACH:
                 break
     if ending is None:
         click.echo(f"Detached from {run.id}, which goes on: tyard runs stream {run.id}", err=True)
@@ -114,6 +118,9 @@ class _Lines:
 
     def ask(self, question: Callable[[], Wish]) -> Wish:
         return question()
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=True)
 
     def __enter__(self) -> "View":
         return self  # type: ignore[return-value]

@@ -44,7 +44,7 @@ class Interrupts:
     def pending(self) -> bool:
         return bool(self._signals)
 
-    def handle(self, ask: Callable[[Callable[[], Wish]], Wish]) -> Wish:
+    def handle(self, ask: Callable[[Callable[[], Wish]], Wish], say: Callable[[str], None]) -> Wish:
         """What is to be done about the signals that came; it is done, but for letting go."""
         came, self._signals = self._signals, []
         if self.woken is not None:
@@ -66,7 +66,7 @@ class Interrupts:
             self.run.request_cancel(kill=wish is Wish.KILL)
             now = "Killing" if wish is Wish.KILL else "Canceling"
             again = "" if wish is Wish.KILL else "; Ctrl-C again kills it"
-            click.echo(f"{now} {self.run.id}{again}", err=True)
+            say(f"{now} {self.run.id}{again}")
         return wish
 
     def _ask(self) -> Wish:

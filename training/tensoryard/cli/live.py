@@ -84,11 +84,16 @@ class LiveView:
         tell_end(run, state, event)
 
     def ask(self, question: Callable[[], Wish]) -> Wish:
+        self._clear()
         self._live.stop()
         try:
             return question()
         finally:
             self._live.start()
+
+    def say(self, text: str) -> None:
+        self._add(f"{text}\n", "bold")
+        self._draw()
 
     def __enter__(self) -> "LiveView":
         self._live.start()
@@ -97,9 +102,13 @@ class LiveView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._print_batch()
-        self._live.update(Text(), refresh=False)
+        self._clear()
         self._live.stop()
+
+    def _clear(self) -> None:
+        self._print_batch()
+        # Else the next start would draw over the lines that were printed meanwhile.
+        self._live.update(Text(), refresh=True)
 
     def _add(self, text: str, style: str | None = None) -> None:
         self._batch.append(text, style)

@@ -1,0 +1,112 @@
+"""What is known of a run, as the plain data that `runs list` and `runs show` print."""
+
+from typing import Any
+
+from tensoryard.cli.ending import total_seconds
+from tensoryard.cli.last_metrics import LastMetrics
+from tensoryard.run import RunRecord, RunState, utc
+
+
+def summary(run: RunRecord) -> dict[str, Any]:
+    """A line of the list. Raises CorruptRecordError or NotFoundError when the run's job cannot be read."""
+    job = run.job
+    state = run.state()
+    return {
+        "id": run.id,
+        "experiment": job.experiment,
+        "stage": state.stage,
+        "reason": state.reason,
+        "submitted_at": _at(state.submitted_at),
+        "seconds": round(total_seconds(state), 3),
+        "metrics": LastMetrics(run).refresh(),
+        "tags": job.tags | state.tags,
+    }
+
+
+def details(run: RunRecord) -> dict[str, Any]:
+    """Everything about one run, less its logs and the list of its files."""
+    import msgspec
+
+    state = run.state()
+    ending = run.events()[0][-1:] if state.ended else []
+    facts = ending[0].data if ending else {}
+    where = run.store.local_path(run.key(""))
+    return {
+        **summary(run),
+        "metrics": run.metrics(),
+        "stages": [
+            {
+                "stage": span.stage,
+                "started_at": utc(span.started_at),
+                "ended_at": _at(span.ended_at),
+                "seconds": round(span.seconds, 3),
+                "reason": span.reason,
+            }
+            for span in state.stages
+        ],
+        "environment": state.facts.get("environment"),
+        "tasks": tasks(run, state),
+        "warnings": state.warnings,
+        "hint": facts.get("hint"),
+        "user": state.facts.get("submitted", {}).get("user"),
+        "host": state.facts.get("submitted", {}).get("host"),
+        "snapshot": state.facts.get("submitted", {}).get("snapshot"),
+        "path": str(where) if where else None,
+        "job": msgspec.to_builtins(run.job),
+    }
+
+
+def tasks(run: RunRecord, state: RunState) -> list[dict[str, Any]]:
+    """Every task in the order of the layout, with what is recorded of it so far."""
+    results = run.task_results()
+    found = []
+    for task in run.job.tasks():
+        result = results.get(task.name, {})
+        found.append(
+            {
+                "task": task.name,
+                "node": task.node,
+                "host": result.get("host"),
+                "exit_code": result.get("exit_code"),
+                "signal": result.get("signal"),
+                "stopped": bool(result.get("stopped")),
+                "reason": result.get("reason"),
+                "started_at": _at(result.get("started_at")),
+                "ended_at": _at(result.get("ended_at")),
+                "peak_memory_bytes": result.get("peak_memory_bytes"),
+            }
+        )
+    return found
+
+
+def outcome(task: dict[str, Any], ended: bool) -> str:
+    """How a task stands, in words."""
+    if task["reason"]:
+        return str(task["reason"])
+    if task["stopped"]:
+        return "stopped"
+    if task["signal"]:
+        return str(task["signal"])
+    if task["exit_code"] is not None:
+        return f"exit code {task['exit_code']}"
+    return "not started" if ended else "-"
+
+
+def listed_files(run: RunRecord) -> list[dict[str, Any]]:
+    """Path, size and digest of every file of the run; the digest is None for logs, metrics and a run that goes on."""
+    outputs = run.outputs()
+    found: list[dict[str, Any]] = []
+    prefixes = ["logs/", "metrics/"]
+    if outputs is None:
+        prefixes.append("outputs/")
+    else:
+        found += [{"path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256} for file in outputs.files]
+    for prefix in prefixes:
+        for entry in run.store.list(run.key(prefix)):
+            path = entry.key.removeprefix(run.key(""))
+            found.append({"path": path, "size_bytes": entry.size_bytes, "sha256": None})
+    return sorted(found, key=lambda file: str(file["path"]))
+
+
+def _at(seconds: Any) -> str | None:
+    return utc(seconds) if isinstance(seconds, (int, float)) else None
