@@ -35,8 +35,8 @@ def upload(src: Path, target: str | None, overwrite: bool) -> None:
     """
     Upload a folder's files, or one file.
 
-    They go below TARGET, a folder of the datastore; left out, it is the name of the folder SRC, and for a file the top. Files
-    that are there with the same bytes are left alone.
+    They go below TARGET, a folder of the datastore; left out, it is the name of the folder SRC, and for a file the
+    top. Files that are there with the same bytes are left alone.
 
     \b
     Examples:
@@ -59,7 +59,8 @@ def download(path: str, folder: Path, overwrite: bool) -> None:
     """
     Download a folder or file of the datastore.
 
-    What is below PATH is written into the folder `--to`; a PATH of `.` is all of the datastore. Files that are there with the same bytes are left alone.
+    What is below PATH is written into the folder `--to`; a PATH of `.` is all of the datastore. Files that are
+    there with the same bytes are left alone.
 
     \b
     Examples:
