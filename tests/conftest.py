@@ -7,6 +7,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from launching import Yard
 
 from tensoryard.store import Store
 from tensoryard.store.file import FileStore
@@ -56,3 +57,11 @@ def processes() -> Iterator[Callable[[int, Callable[[int], None]], list[int]]]:
     for process in started:
         if process.is_alive():
             process.kill()
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    """A workspace to run jobs in; whatever still runs at the end of the test is killed."""
+    yard = Yard(tmp_path)
+    yield yard
+    yard.close()

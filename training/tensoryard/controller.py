@@ -8,6 +8,7 @@ the scheduler says. One controller serves a target at a time, held to that by a 
 import fcntl
 import os
 import shutil
+import sys
 import threading
 import time
 import traceback
@@ -15,19 +16,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tensoryard import context, outputs, snapshot, tf_config
+from tensoryard import context, outputs, snapshot
 from tensoryard.environment import EnvironmentBuilder
-from tensoryard.errors import TensoryardError
+from tensoryard.errors import CorruptRecordError, StoreError, TensoryardError
 from tensoryard.job import Job
 from tensoryard.render import Placement, render
-from tensoryard.run import ENDS, RunRecord
-from tensoryard.scheduler import Phase, Scheduler
+from tensoryard.run import ENDS, NOT_STARTED, RunRecord
+from tensoryard.scheduler import GRACE_SECONDS, Phase, Scheduler
 from tensoryard.store import keys
 from tensoryard.verdict import verdict
 from tensoryard.workspace import Workspace
 
 POLL_SECONDS = 0.02
 QUEUE_SECONDS = 0.1
+# A store that cannot be written, for a full disk or a server that is away, is tried again so often and so long.
+RETRY_SECONDS = 1.0
+RETRIES = 30
+# Supervisors kill at once when told so; those that have not by now hang, and are killed from here.
+HUNG_SECONDS = 5.0
+RESERVE_BYTES, RESERVE_BYTES_A_TASK = 64 << 10, 16 << 10
 
 
 class CanceledError(Exception):
@@ -54,6 +61,8 @@ class Controller:
 
     def _drain(self) -> None:
         drivers: dict[str, threading.Thread] = {}
+        for run_id in self._queue():
+            self.scheduler.recover(run_id, self.workspace.run_folder(run_id))
         while True:
             queued = self._queue()
             for run_id in queued:
@@ -71,17 +80,35 @@ class Controller:
         return sorted(names, key=lambda name: (keys.parse_run_id(name) or ("", 0))[1])
 
     def _drive(self, run_id: str) -> None:
-        run = RunRecord(self.workspace.store, run_id)
+        tries = 0
+        while True:
+            try:
+                self._drive_to_end(RunRecord(self.workspace.store, run_id), last_try=tries >= RETRIES)
+                self.workspace.store.delete(keys.queued(self.target, run_id))
+                return
+            except StoreError as error:
+                # Its tasks go on meanwhile; the next try starts from what is recorded, as a new controller would.
+                tries += 1
+                print(f"{run_id}: {error.message}; trying again in {RETRY_SECONDS:g} s", file=sys.stderr, flush=True)
+                time.sleep(RETRY_SECONDS)
+
+    def _drive_to_end(self, run: RunRecord, *, last_try: bool) -> None:
+        driver = RunDriver(self, run)
         try:
-            RunDriver(self, run).drive()
+            driver.drive()
         except CanceledError:
             run.add(stage="Canceled", reason="canceled before it started")
+        except CorruptRecordError as error:
+            driver.fail(error.message, error.hint)
         except TensoryardError as error:
-            run.add(stage="Failed", reason=error.message, hint=error.hint, by="tyard")
+            if isinstance(error, StoreError) and not last_try:
+                raise
+            driver.fail(error.message, error.hint)
+        except OSError as error:
+            driver.fail(f"`{error.filename or driver.folder}`: {error.strerror or error}")
         except Exception as error:
             traceback.print_exc()
-            run.add(stage="Failed", reason=f"tyard failed: {type(error).__name__}: {error}", by="tyard")
-        self.workspace.store.delete(keys.queued(self.target, run_id))
+            driver.fail(f"tyard failed: {type(error).__name__}: {error}")
 
 
 class RunDriver:
@@ -93,6 +120,7 @@ class RunDriver:
         self.workspace = controller.workspace
         self.run = run
         self.folder = self.workspace.run_folder(run.id)
+        run.mend()
         self.state = run.state()
 
     def drive(self) -> None:
@@ -101,6 +129,21 @@ class RunDriver:
         self._prepare()
         self._wait_for_tasks()
         self._conclude()
+
+    def fail(self, reason: str, hint: str | None = None) -> None:
+        """End a run that cannot go on for a reason outside of its script."""
+        if self.state.stage not in (NOT_STARTED, "Preparing"):
+            self.scheduler.stop(self.run.id, self.folder, kill=False, because=reason)
+            self._until_over(time.monotonic() + GRACE_SECONDS + HUNG_SECONDS)
+        self.run.add(stage="Failed", reason=reason, hint=hint, by="tyard")
+
+    def _until_over(self, deadline: float) -> None:
+        """Returns when the tasks are over, killed at the deadline (of `time.monotonic`)."""
+        while self.scheduler.poll(self.run.id, self.folder).phase is not Phase.OVER:
+            if time.monotonic() > deadline:
+                self.scheduler.sweep(self.run.id, self.folder)
+            time.sleep(POLL_SECONDS)
+        self.scheduler.sweep(self.run.id, self.folder)
 
     def _enter(self, stage: str, reason: str | None = None) -> None:
         if self.state.stage != stage:
@@ -115,6 +158,9 @@ class RunDriver:
         self._stop_if_canceled()
         for name in ("launch/path", "tasks", "logs", "outputs", "metrics"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        # Space for the records of the run's end, should its script fill the disk: see `end_record.write_json`.
+        reserved = RESERVE_BYTES + RESERVE_BYTES_A_TASK * len(self.run.job.tasks())
+        (self.folder / "launch" / "reserve").write_bytes(bytes(reserved))
         self._make_environment()
         if not (self.folder / "source").exists():
             snapshot.lay_out(self.workspace.store, self.run.snapshot(), self.folder / "source")
@@ -125,9 +171,9 @@ class RunDriver:
         self._bring_data()
         if self.run.job.resume_from:
             self._bring_outputs(self.run.job.resume_from)
-        # Not imported here: what it needs on the node would slow the start of every run.
-        shutil.copyfile(Path(__file__).with_name("rank.py"), self.folder / "launch" / "rank.py")
-        shutil.copyfile(str(tf_config.__file__), self.folder / "launch" / "tf_config.py")
+        # `rank.py` is not imported here: what it needs on the node would slow the start of every run.
+        for name in ("rank.py", "end_record.py", "tf_config.py"):
+            shutil.copyfile(Path(__file__).with_name(name), self.folder / "launch" / name)
         package = self.folder / "launch" / "path" / "tensoryard"
         (package / "azureml" / "core").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(context.__file__), package / "__init__.py")
@@ -159,7 +205,8 @@ class RunDriver:
         )
 
     def _log(self, line: str) -> None:
-        self.run.store.append(self.run.key("logs/preparing.log"), line.rstrip("\n").encode() + b"\n")
+        if line:
+            self.run.store.append(self.run.key("logs/preparing.log"), line.rstrip("\n").encode() + b"\n")
         self._stop_if_canceled()
 
     def _stop_if_canceled(self) -> None:
@@ -178,10 +225,14 @@ class RunDriver:
             aside = target.with_name(f".{target.name}.part")
             shutil.rmtree(aside, ignore_errors=True)
             if source.is_dir():
-                shutil.copytree(source, aside)
+                shutil.copytree(source, aside, copy_function=self._copy)
             else:
                 shutil.copyfile(source, aside)
             aside.rename(target)
+
+    def _copy(self, source: str, target: str) -> None:
+        self._stop_if_canceled()
+        shutil.copyfile(source, target)
 
     def _bring_outputs(self, run_id: str) -> None:
         earlier = RunRecord(self.workspace.store, run_id)
@@ -203,28 +254,32 @@ class RunDriver:
         if self.state.stage != "Running":
             self._enter("Scaling")
         self.scheduler.submit(self.run.id, self.folder, self.run.job, self._write_launch_files)
-        stopping, killing = False, False
+        stopping, kill_asked_at = False, None
         while True:
             if not stopping and self.run.requested("cancel"):
                 stopping = True
                 self.scheduler.stop(self.run.id, self.folder, kill=False)
-                if self.state.stage != "Running":
-                    raise CanceledError
-            if not killing and self.run.requested("kill"):
-                killing = True
+            if kill_asked_at is None and self.run.requested("kill"):
+                kill_asked_at = time.monotonic()
                 self.scheduler.stop(self.run.id, self.folder, kill=True)
             seen = self.scheduler.poll(self.run.id, self.folder)
             if seen.phase is Phase.OVER:
+                if stopping and self.state.stage == "Scaling" and not self.run.started_tasks():
+                    raise CanceledError
                 return
             if seen.phase is Phase.RUNNING:
                 self._enter("Running")
             elif seen.reason != self.state.reason:
                 self.state.add(self.run.add(fact="waiting", reason=seen.reason))
+            if kill_asked_at is not None and time.monotonic() - kill_asked_at > HUNG_SECONDS:
+                self.scheduler.sweep(self.run.id, self.folder)
             time.sleep(POLL_SECONDS)
 
     def _conclude(self) -> None:
-        self._enter("Post-processing")
         left = self.scheduler.sweep(self.run.id, self.folder)
+        # Now, when nothing of the run is there to take the space again.
+        (self.folder / "launch" / "reserve").unlink(missing_ok=True)
+        self._enter("Post-processing")
         if left:
             self.run.add(fact="warning", reason=f"{left} processes outlived their task and were killed")
         found = outputs.conclude(self.run, self.folder)

@@ -3,13 +3,15 @@ Runs beside the user's script: one of these a task, on the node, with nothing bu
 
     python rank.py TASK command...      TASK: a name of launch/layout.json, or `-` to find it from MPI or Slurm
 
-It gives the script its TF_CONFIG, its log and a session of its own, and owns the end. Whoever decides the
-outcome of the run first writes launch/end.json; all others see it and stop their script: TERM, 10 s, KILL.
-What became of the task is in tasks/<task>.json. Nothing here needs the controller to be alive.
+Without a command it takes the words of launch/command, each ended by a NUL. It gives the script its
+TF_CONFIG, its log and a session of its own, and owns the end. Whoever decides the outcome of the run first
+writes launch/end.json; all others see it and stop their script: TERM, 10 s, KILL. What became of the task
+is in tasks/<task>.json. Nothing here needs the controller to be alive.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -17,6 +19,10 @@ import select
 import signal
 import sys
 import time
+
+# The files lie side by side on the node, and -I keeps their folder off the path.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from end_record import decide_end, is_full, write_json  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +40,12 @@ def main(argv: list[str]) -> int:
     with open(os.path.join(run_dir, "launch", "layout.json"), encoding="utf-8") as file:
         layout = json.load(file)
     task = find_task(argv[0], layout)
-    return Supervisor(run_dir, layout, task).run(argv[1:])
+    return Supervisor(run_dir, layout, task).run(argv[1:] or words_of(os.path.join(run_dir, "launch", "command")))
+
+
+def words_of(path: str) -> list[str]:
+    with open(path, "rb") as file:
+        return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
 
 
 def find_task(name: str, layout: Layout) -> str:
@@ -84,38 +95,57 @@ class Supervisor:
             return 1
         problem = self.problem()
         if problem:
-            self.record({"host": self.host, "exit_code": 1, "reason": problem})
-            self.end("failed", exit_code=1, reason=problem)
-            return 1
+            return self.refuse(problem)
         started = time.time()
         wakeup = wake_on(signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        pid = self.start(command)
-        self.record({"host": self.host, "pid": pid, "supervisor": os.getpid(), "started_at": started}, ".started")
+        facts = {"host": self.host, "supervisor": os.getpid(), "started_at": started}
+        # Before the start: a script that may have begun is never begun again.
+        self.record(facts, ".started")
+        try:
+            pid = self.start(command)
+        except OSError as error:
+            return self.refuse(f"its script cannot be started: {error}")
+        self.record(facts | {"pid": pid}, ".started")
         status, usage, stopped = self.wait(pid, wakeup, started)
-        empty_group(pid)
         code = os.waitstatus_to_exitcode(status)
         factor = 1 if sys.platform == "darwin" else 1024  # Linux counts KiB
-        result = {
-            "host": self.host,
+        result = facts | {
             "pid": pid,
             "exit_code": code if code >= 0 else None,
-            "signal": signal.Signals(-code).name if code < 0 else None,
-            "stopped": stopped,
-            "started_at": started,
+            "signal": signal_name(-code) if code < 0 else None,
+            "stopped": stopped is not None,
             "ended_at": time.time(),
             "peak_memory_bytes": usage.ru_maxrss * factor,
         }
-        if code == -signal.SIGKILL and not stopped and oom_kills() > self.kills_before:
-            result["reason"] = "the kernel killed it because memory ran out"
+        if code and stopped is None:
+            result["reason"] = self.failure(code)
         self.record(result)
-        if stopped:
-            return 0 if self.outcome() == "completed" else 1
-        if code:
-            self.end("failed", **{name: result.get(name) for name in ("exit_code", "signal", "reason")})
-            return code if code > 0 else 128 - code
-        if self.task == self.layout["ended_by"]:
+        # Before what the script left behind is cleared away: the other tasks need not wait for that.
+        if stopped is None and code:
+            self.end("failed", **{name: result[name] for name in ("exit_code", "signal", "reason")})
+        elif stopped is None and self.task == self.layout["ended_by"]:
             self.end("completed")
-        return 0
+        self.clear(pid, time.monotonic() if stopped is None else stopped)
+        if self.layout["way"] == "mpi" and (code or stopped is not None):
+            self.wait_for_others()
+        if stopped is not None:
+            return 0 if self.outcome() == "completed" else 1
+        return code if code >= 0 else 128 - code
+
+    def refuse(self, reason: str) -> int:
+        """The exit code of a task whose script was not started."""
+        self.record({"host": self.host, "exit_code": 1, "reason": reason})
+        self.end("failed", exit_code=1, reason=reason)
+        return 1
+
+    def failure(self, code: int) -> str | None:
+        """What this node knows of a script's failure beyond its exit code."""
+        if code == -signal.SIGKILL and oom_kills() > self.kills_before:
+            return "the kernel killed it because memory ran out"
+        if is_full(self.run_dir):
+            how = f"exited with code {code}" if code > 0 else f"was ended by {signal_name(-code)}"
+            return f"it {how}: no space left on the disk that holds {self.run_dir}"
+        return None
 
     def problem(self) -> str | None:
         """Why the script must not be started, or None."""
@@ -123,11 +153,19 @@ class Supervisor:
         asked = len(self.layout["tasks"])
         if size is not None and size != asked:
             return f"the job asked for a world of {asked} ranks, this rank found itself in one of {size}"
+        nodes = max(task["node"] for task in self.layout["tasks"]) + 1
+        if self.layout["tf_config"] and len(self.hosts()) < nodes:
+            given = ", ".join(self.hosts()) or "none"
+            return f"the job needs the names of {nodes} nodes, TYARD_HOSTS gave {given}"
         if self.layout["use_gpu"]:
             reason = gpu_problem()
             if reason:
                 return f"use_gpu is set and this node has no usable GPU: {reason}"
         return None
+
+    def hosts(self) -> list[str]:
+        named = self.layout["hosts"] or os.environ.get("TYARD_HOSTS", "").split(",")
+        return [str(host) for host in named if host]
 
     def start(self, command: list[str]) -> int:
         environment = self.script_environment()
@@ -170,12 +208,10 @@ class Supervisor:
         path = os.path.join(self.run_dir, "launch", "path")
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [path, environment.get("PYTHONPATH")]))
         if self.layout["tf_config"]:
-            sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-            import tf_config  # type: ignore[import-not-found]  # it lies beside this file on the node
+            import tf_config  # type: ignore[import-not-found]
 
             tasks = [tf_config.Task(task["role"], task["index"], task["node"]) for task in self.layout["tasks"]]
-            hosts = self.layout["hosts"] or os.environ["TYARD_HOSTS"].split(",")
-            task_addresses = tf_config.addresses(tasks, hosts, self.layout["ports"])
+            task_addresses = tf_config.addresses(tasks, self.hosts(), self.layout["ports"])
             environment["TF_CONFIG"] = dict(tf_config.tf_configs(tasks, task_addresses, only=self.task))[self.task]
         if self.layout["share_cores"]:
             # Tasks that share a machine would each start a thread a core and fight for all of them.
@@ -185,28 +221,64 @@ class Supervisor:
                 environment.setdefault(variable, share)
         return environment
 
-    def wait(self, pid: int, wakeup: int, started: float) -> tuple[int, Any, bool]:
-        """(wait status, resource usage, whether it was stopped) once the script is gone."""
+    def wait(self, pid: int, wakeup: int, started: float) -> tuple[int, Any, float | None]:
+        """(wait status, resource usage, when it was first told to stop or None) once the script is gone."""
         limit = self.layout["max_run_duration_seconds"]
         stopping_since = None
         killed = False
         while True:
             found, status, usage = reap(pid)
             if found:
-                return status, usage, stopping_since is not None
+                return status, usage, stopping_since
             now = time.monotonic()
             if stopping_since is None:
-                if limit is not None and time.time() - started > limit:
+                told = told_to_stop(wakeup)
+                late = limit is not None and time.time() - started > limit
+                if late:
                     self.end("failed", reason=f"it ran longer than max_run_duration_seconds allows ({limit} s)")
-                if told_to_stop(wakeup) or os.path.exists(self.end_path):
+                elif told and not os.path.exists(self.end_path):
+                    self.end("stopped", signal=signal_name(told))
+                if told or late or os.path.exists(self.end_path):
                     stopping_since = now
-                    signal_group(pid, signal.SIGTERM)
-            elif not killed and (
-                now - stopping_since > GRACE_SECONDS or os.path.exists(os.path.join(self.run_dir, "launch", "kill"))
-            ):
-                signal_group(pid, signal.SIGKILL)
+                    send(-pid, signal.SIGTERM)
+            elif not killed and self.patience_is_over(stopping_since):
+                send(-pid, signal.SIGKILL)
                 killed = True
             select.select([wakeup], [], [], LOOK_SECONDS)
+
+    def patience_is_over(self, since: float) -> bool:
+        kill_path = os.path.join(self.run_dir, "launch", "kill")
+        return time.monotonic() - since > GRACE_SECONDS or os.path.exists(kill_path)
+
+    def clear(self, group: int, since: float) -> None:
+        """End what the script left running, wherever it went: TERM, KILL 10 s after since, and see it gone."""
+        told = set()
+        while True:
+            none_left, _, _ = reap(None)
+            if none_left and not send(-group, 0):
+                return
+            kill = self.patience_is_over(since)
+            for pid in {-group, *children()}:
+                if kill or pid not in told:
+                    told.add(pid)
+                    send(pid, signal.SIGKILL if kill else signal.SIGTERM)
+            if time.monotonic() - since > 2 * GRACE_SECONDS:
+                return  # another user's process, or one that hangs in the kernel: nothing here can end it
+            time.sleep(0.02)
+
+    def wait_for_others(self) -> None:
+        """
+        Let every rank end its script before mpirun hears of a failure.
+
+        At the first bad exit mpirun sends TERM and a second later KILL: no time for a script to save anything,
+        and a longer timeout is one that Open MPI 4 waits out in full.
+        """
+        names = [f"{task['name']}.json" for task in self.layout["tasks"]]
+        deadline = time.monotonic() + GRACE_SECONDS + 1
+        while time.monotonic() < deadline:
+            if all(os.path.exists(os.path.join(self.run_dir, "tasks", name)) for name in names):
+                return
+            time.sleep(LOOK_SECONDS / 4)
 
     def outcome(self) -> str | None:
         try:
@@ -214,29 +286,27 @@ class Supervisor:
                 return str(json.load(file)["outcome"])
         except FileNotFoundError:
             return None
+        except (ValueError, KeyError):  # the disk was full when it was written
+            return "failed"
 
     def end(self, outcome: str, **facts: object) -> None:
-        """Decide the run's outcome, unless somebody has."""
-        facts = {"outcome": outcome, "task": self.task, "host": self.host, "at": time.time(), **facts}
-        draft = f"{self.end_path}.{self.task}"
-        with open(draft, "w", encoding="utf-8") as file:
-            json.dump(facts, file)
-        try:
-            os.link(draft, self.end_path)
-        except FileExistsError:
-            pass
-        finally:
-            os.unlink(draft)
+        decide_end(self.run_dir, self.task, {"outcome": outcome, "task": self.task, "host": self.host, **facts})
 
     def record(self, facts: dict[str, Any], suffix: str = "") -> None:
         path = os.path.join(self.run_dir, "tasks", f"{self.task}{suffix}.json")
         try:
-            with open(f"{path}.draft", "w", encoding="utf-8") as file:
-                json.dump(facts, file)
+            write_json(self.run_dir, f"{path}.draft", facts)
             os.replace(f"{path}.draft", path)
         except OSError as error:
             # With the disk full the task still runs, and still ends by its exit code.
             print(f"rank.py: {self.task}: {path}: {error}", file=sys.stderr)
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal between the first and the last has no name
+        return f"signal {number}"
 
 
 def wake_on(*numbers: int) -> int:
@@ -250,47 +320,53 @@ def wake_on(*numbers: int) -> int:
     return reading
 
 
-def told_to_stop(wakeup: int) -> bool:
+def told_to_stop(wakeup: int) -> int:
+    """The signal that asks this process to stop, or 0."""
     try:
-        return any(number != signal.SIGCHLD for number in os.read(wakeup, 4096))
+        return next((number for number in os.read(wakeup, 4096) if number != signal.SIGCHLD), 0)
     except BlockingIOError:
-        return False
+        return 0
 
 
-def reap(pid: int) -> tuple[bool, int, Any]:
-    """(whether pid is gone, its status, its resource usage); reaps orphans of the group on the way."""
+def reap(pid: int | None) -> tuple[bool, int, Any]:
+    """
+    (whether pid is gone, its status, its resource usage); reaps orphans of the script on the way.
+
+    pid: None asks whether no child is left at all.
+    """
     while True:
         try:
             found, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return True, 0, None
-        if found == pid:
+        if found and found == pid:
             return True, status, usage
         if not found:
             return False, 0, None
 
 
-def signal_group(group: int, number: int) -> bool:
-    """Whether the group still had a process to signal."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # macOS: only zombies are left
-        return False
-    return True
+def children() -> list[int]:
+    """
+    Processes whose parent is this one. On Linux orphans of the script are among them, so none is out of reach
+    for long: neither one in a session of its own nor one with another environment.
+    """
+    own = os.getpid()
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+            # The command's name in parentheses may hold anything, parentheses too.
+            if int(file.read().rpartition(b")")[2].split()[1]) == own:
+                found.append(int(name))
+    return found
 
 
-def empty_group(group: int) -> None:
-    """End what the script left running in its group: TERM, 10 s, KILL, and look that it is gone."""
-    deadline = time.monotonic() + GRACE_SECONDS
-    number = int(signal.SIGTERM)
-    while signal_group(group, number):
-        reap(0)
-        if not signal_group(group, 0):
-            return
-        number = signal.SIGKILL if time.monotonic() > deadline else 0
-        time.sleep(0.02)
+def send(pid: int, number: int) -> bool:
+    """Whether there was a process, or a group under its negative number, to signal."""
+    # macOS refuses with PermissionError when only zombies are left.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+        return True
+    return False
 
 
 def oom_kills() -> int:

@@ -75,7 +75,8 @@ class RunState(msgspec.Struct, kw_only=True):
         elif event.fact == "waiting":
             self.reason = event.reason
         elif event.fact == "warning":
-            self.warnings.append(event.reason or "")
+            if event.reason and event.reason not in self.warnings:  # a restarted controller warns again
+                self.warnings.append(event.reason)
         elif event.fact == "tag":
             self.tags |= event.data
         elif event.fact is not None:
@@ -167,6 +168,12 @@ class RunRecord:
         self.store.append(self.key("events.jsonl"), msgspec.json.encode(event) + b"\n")
         return event
 
+    def mend(self) -> None:
+        """End a line that a crash of the machine cut short, so that the next event has a line of its own."""
+        entry = self.store.stat(self.key("events.jsonl"))
+        if entry and entry.size_bytes and self.store.read(entry.key, entry.size_bytes - 1) != b"\n":
+            self.store.append(entry.key, b"\n")
+
     def request_cancel(self, *, kill: bool = False) -> None:
         """Ask the controller to stop the run; kill: without the 10 s that a script has to end by itself."""
         for name in ("cancel", "kill") if kill else ("cancel",):
@@ -178,17 +185,24 @@ class RunRecord:
 
     def task_results(self) -> dict[str, dict[str, Any]]:
         """tasks/<task>.json of every task that has ended, by task name."""
-        results = {}
-        for entry in self.store.list(self.key("tasks/")):
-            name = entry.key.rpartition("/")[2].removesuffix(".json")
-            if entry.key.endswith(".json") and not name.endswith(".started"):
-                results[name] = self._json(entry.key)
-        return results
+        return self._task_records(".json")
 
-    def end(self) -> dict[str, Any] | None:
-        """What decided the outcome of the tasks (launch/end.json), or None."""
-        key = self.key("launch/end.json")
-        return self._json(key) if self.store.stat(key) else None
+    def started_tasks(self) -> dict[str, dict[str, Any]]:
+        """tasks/<task>.started.json of every task whose script may have begun, by task name."""
+        return self._task_records(".started.json")
+
+    def _task_records(self, suffix: str) -> dict[str, dict[str, Any]]:
+        records = {}
+        for entry in self.store.list(self.key("tasks/")):
+            # A task's name has no dot: `worker-0.started.json` is not the result of a task `worker-0.started`.
+            name, _, rest = entry.key.rpartition("/")[2].partition(".")
+            if f".{rest}" == suffix:
+                records[name] = self._json(entry.key)
+        return records
+
+    def end(self) -> dict[str, Any]:
+        """What decided the outcome of the tasks (launch/end.json); empty when nothing has or it cannot be read."""
+        return self._json(self.key("launch/end.json"))
 
     def metrics(self) -> dict[str, Any]:
         """Every metric logged: one value as itself, more as a list in the order of their times."""

@@ -2,7 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from tensoryard.end_record import is_full
 from tensoryard.run import RunRecord
+
+LEFT_NO_RESULT = "it left no result: its supervisor was killed, or the machine went down"
 
 _SIGNALS = {
     "SIGKILL": "the kernel sends it when memory runs out",
@@ -26,29 +29,44 @@ def verdict(run: RunRecord) -> Verdict:
     tasks = [task.name for task in run.job.tasks()]
     results = run.task_results()
     end = run.end()
+    outcome = end.get("outcome")
     well = [name for name, result in results.items() if result.get("exit_code") == 0 and not result.get("stopped")]
-    if end is not None and end["outcome"] == "completed":
+    if outcome == "completed" or len(well) == len(tasks):
         return Verdict("Completed", None, {})
-    if len(well) == len(tasks):
-        return Verdict("Completed", None, {})
-    if end is not None and end["outcome"] == "canceled":
+    if outcome == "canceled":
         return Verdict("Canceled", "canceled by request", {})
-    if end is not None and end.get("task"):
-        return _task_failed(run, end)
+    if outcome == "failed":
+        return _task_failed(run, end) if end.get("task") else Verdict("Failed", end.get("reason"), {})
+    # Before what was stopped: who stops the others because one is gone, as mpirun does, says nothing of that one.
+    vanished = {name: facts for name, facts in run.started_tasks().items() if name not in results}
+    if len(vanished) == len(tasks) > 1:
+        reason = "no task left a result: what launched them was killed, or the machine went down" + _full(run)
+        return Verdict("Failed", f"{reason}; its words are in logs/launch.log", {"log": run.log_tail("launch")})
+    if vanished:
+        name, facts = next(iter(vanished.items()))
+        return _task_failed(run, {"task": name, "host": facts.get("host"), "reason": LEFT_NO_RESULT + _full(run)})
+    if outcome == "stopped" and end.get("task"):
+        return _task_failed(run, end | {"reason": f"it was stopped by {end.get('signal')} from outside"})
     ended_badly = [name for name in tasks if name in results and name not in well]
-    tail = run.log_tail("launch")
     if ended_badly:
         return _task_failed(run, {"task": ended_badly[0], **results[ended_badly[0]]})
     missing = [name for name in tasks if name not in results]
     return Verdict(
         "Failed",
-        f"the launch script ended before {_some(missing)} had; its own words are in logs/launch.log",
-        {"log": tail},
+        f"the launch script ended before {_some(missing)} began; its own words are in logs/launch.log" + _full(run),
+        {"log": run.log_tail("launch")},
     )
+
+
+def _full(run: RunRecord) -> str:
+    """What to add to a failure that nobody could write down."""
+    folder = run.store.local_path(run.key(""))
+    return f"; no space left on the disk that holds {folder}" if folder and is_full(str(folder)) else ""
 
 
 def _task_failed(run: RunRecord, end: dict[str, Any]) -> Verdict:
     name = end["task"]
+    host = end.get("host") or "a node"
     facts = {key: end[key] for key in ("task", "host", "exit_code", "signal") if end.get(key) is not None}
     if end.get("reason"):
         how = f": {end['reason']}"
@@ -57,7 +75,7 @@ def _task_failed(run: RunRecord, end: dict[str, Any]) -> Verdict:
         how = f" was ended by {end['signal']}" + (f" ({meaning})" if meaning else "")
     else:
         how = f" exited with code {end.get('exit_code')}"
-    return Verdict("Failed", f"{name} on {end.get('host', '?')}{how}", facts | {"log": run.log_tail(name)})
+    return Verdict("Failed", f"{name} on {host}{how}", facts | {"log": run.log_tail(name)})
 
 
 def _some(names: list[str]) -> str:

@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 from tensoryard.job import Job
 from tensoryard.render import Placement
 
+# From TERM to KILL: what `rank.py` gives a script, as its own GRACE_SECONDS.
+GRACE_SECONDS = 10.0
 WriteFiles = Callable[[Placement], None]
 
 
@@ -31,6 +33,10 @@ class Scheduler(Protocol):
     Every call may come from a controller that was started anew and knows nothing of what the last one did.
     """
 
+    def recover(self, run_id: str, folder: Path) -> None:
+        """Learn of a queued run before any is submitted: one that still runs counts against the limits."""
+        ...
+
     def submit(self, run_id: str, folder: Path, job: Job, write_files: WriteFiles) -> None:
         """
         Ask for the run's launch/run.sh to be run. Called again for the same run it changes nothing.
@@ -43,8 +49,12 @@ class Scheduler(Protocol):
         """How the run stands. Cheap: called many times a second."""
         ...
 
-    def stop(self, run_id: str, folder: Path, *, kill: bool) -> None:
-        """Make the tasks end: TERM, 10 s, KILL; with kill at once. Returns before they have."""
+    def stop(self, run_id: str, folder: Path, *, kill: bool, because: str | None = None) -> None:
+        """
+        Make the tasks end: TERM, 10 s, KILL; with kill at once. Returns before they have.
+
+        because: why the run failed; None: it was asked to be canceled. What decided its end earlier stands.
+        """
         ...
 
     def sweep(self, run_id: str, folder: Path) -> int:

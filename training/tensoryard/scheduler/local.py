@@ -13,11 +13,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tensoryard.end_record import decide_end
 from tensoryard.errors import SchedulerError
 from tensoryard.job import Job
 from tensoryard.render import Placement
 from tensoryard.scheduler import Phase, Seen, WriteFiles
 from tensoryard.store import keys
+from tensoryard.verdict import LEFT_NO_RESULT
 
 LOOK_AT_SUPERVISORS_SECONDS = 1.0
 
@@ -44,6 +46,12 @@ class LocalScheduler:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._running: dict[str, Path] = {}
         self._looked_at: dict[str, float] = {}
+
+    def recover(self, run_id: str, folder: Path) -> None:
+        """See `Scheduler.recover`."""
+        if _alive(folder):
+            with self._lock:
+                self._running[run_id] = folder
 
     def submit(self, run_id: str, folder: Path, job: Job, write_files: WriteFiles) -> None:
         parsed = keys.parse_run_id(run_id)
@@ -75,11 +83,15 @@ class LocalScheduler:
             child.wait()
         return Seen(Phase.OVER)
 
-    def stop(self, run_id: str, folder: Path, *, kill: bool) -> None:
+    def stop(self, run_id: str, folder: Path, *, kill: bool, because: str | None = None) -> None:
         with self._lock:
             self._waiting.pop(run_id, None)
-        end_run(folder, "canceled")
+        if because is None:
+            end_run(folder, "canceled")
+        else:
+            end_run(folder, "failed", reason=because)
         if kill:
+            # Each supervisor sees it and kills; one that is stuck is killed by `sweep`, which finds all that is left.
             (folder / "launch" / "kill").touch()
 
     def sweep(self, run_id: str, folder: Path) -> int:
@@ -118,17 +130,14 @@ class LocalScheduler:
         self._looked_at[run_id] = time.monotonic()
         for task, facts in _started_tasks(folder):
             if not _exists(facts.get("supervisor")) and not (folder / "tasks" / f"{task}.json").exists():
-                end_run(folder, "failed", task=task, reason="its supervisor process was killed")
+                end_run(folder, "failed", task=task, reason=LEFT_NO_RESULT)
 
 
 def end_run(folder: Path, outcome: str, **facts: object) -> None:
     """Decide the outcome of the tasks, unless a task has: `rank.py` of each sees it and stops its script."""
-    draft = folder / "launch" / f"end.json.{os.getpid()}.{threading.get_ident()}"
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    draft.write_text(json.dumps({"outcome": outcome, "host": socket.gethostname(), "at": time.time(), **facts}))
-    with suppress(FileExistsError):
-        os.link(draft, draft.with_name("end.json"))
-    draft.unlink()
+    (folder / "launch").mkdir(parents=True, exist_ok=True)
+    writer = f"{os.getpid()}.{threading.get_ident()}"
+    decide_end(str(folder), writer, {"outcome": outcome, "host": socket.gethostname(), **facts})
 
 
 def _launch_environment() -> dict[str, str]:

@@ -1,0 +1,191 @@
+"""Runs jobs for tests: real controller, scheduler and launch scripts, in an environment without TensorFlow."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from tensoryard.controller import Controller
+from tensoryard.environment import Environment, EnvironmentSpec, Log
+from tensoryard.job import Job, ParameterServer, ParameterServerTraining
+from tensoryard.run import RunRecord
+from tensoryard.scheduler.local import LocalScheduler
+from tensoryard.store import Store
+from tensoryard.submit import submit
+from tensoryard.workspace import Workspace
+
+GIVE_UP_SECONDS = 120.0
+
+
+class PlainPython:
+    """A builder whose every environment is the bare interpreter of these tests: scripts start at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, spec: EnvironmentSpec) -> Environment | None:
+        python = self.folder / "venv" / "bin" / "python"
+        python.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            python.symlink_to(Path(sys.executable).resolve())
+        return Environment(
+            hash="0" * 16,
+            name="plain-python",
+            python=str(python),
+            python_version="",
+            tensorflow="",
+            lock_sha256="",
+            mpi=shutil.which("mpirun") if spec.horovod else None,
+        )
+
+    def ensure(self, spec: EnvironmentSpec, log: Log, rebuild: bool = False) -> Environment:
+        raise AssertionError("`find` always finds")
+
+    def lock(self, environment: Environment) -> str:
+        return ""
+
+
+class Yard:
+    """A workspace in a folder of its own, ways to run jobs in it, and a look at what they left behind."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.workspace = Workspace(folder / "workspace")
+        self.controllers: list[BaseProcess] = []
+
+    def source(self, script: str, name: str = "train.py") -> Path:
+        folder = self.folder / "source"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(script, encoding="utf-8")
+        return folder
+
+    def submit(self, script: str, **fields: Any) -> RunRecord:
+        """A queued run of a script; fields: of the job."""
+        fields = {"experiment": "test", "entry_script": "train.py"} | fields
+        fields.setdefault("source_directory", str(self.source(script)))
+        return submit(self.workspace, Job(**fields), lambda text: None)
+
+    def controller(self, workspace: Workspace | None = None, builder: Any = None) -> Controller:
+        workspace = workspace or self.workspace
+        scheduler = LocalScheduler(lambda: workspace.settings().concurrent_runs)
+        return Controller(workspace, "local", scheduler, builder or PlainPython(self.folder / "environment"))
+
+    def serve(self) -> None:
+        """Bring every queued run to its end, in this process."""
+        self.controller().serve()
+
+    def run(self, script: str, **fields: Any) -> RunRecord:
+        """A run of a script, at its end."""
+        run = self.submit(script, **fields)
+        self.serve()
+        return run
+
+    def start_controller(self, **how: Any) -> BaseProcess:
+        """A controller in a process of its own, which can be killed."""
+        process = multiprocessing.get_context("fork").Process(target=lambda: self.controller(**how).serve())
+        process.start()
+        self.controllers.append(process)
+        return process
+
+    def run_folder(self, run: RunRecord) -> Path:
+        return self.workspace.run_folder(run.id)
+
+    def log(self, run: RunRecord, task: str = "worker-0") -> str:
+        return (self.run_folder(run) / "logs" / f"{task}.log").read_text()
+
+    def wait_for_file(self, run: RunRecord, name: str) -> str:
+        """The text of a file of the run's folder, once there is any."""
+        path = self.run_folder(run) / name
+        wait_until(lambda: path.is_file() and path.stat().st_size > 0, f"{path} has something in it")
+        return path.read_text()
+
+    def record(self, run: RunRecord, name: str) -> dict[str, Any]:
+        """A JSON file of the run's folder."""
+        return dict(json.loads((self.run_folder(run) / name).read_text()))
+
+    def wait_for_stage(self, run: RunRecord, *stages: str) -> str:
+        wait_until(lambda: run.state().stage in stages, f"{run.id} is {' or '.join(stages)}")
+        return run.state().stage
+
+    def processes(self, run: RunRecord) -> list[tuple[int, str]]:
+        """(pid, command line) of processes that carry the run's folder in their environment or their arguments."""
+        mark = os.fsencode(self.run_folder(run))
+        return [(pid, command) for pid, command, environ in all_processes() if mark in environ + command.encode()]
+
+    def leftovers(self, run: RunRecord) -> list[str]:
+        return [command for _, command in self.processes(run)]
+
+    def close(self) -> None:
+        for process in self.controllers:
+            process.kill()
+            process.join()
+        mark = os.fsencode(self.workspace.root)
+        for pid, command, environ in all_processes():
+            if mark in environ + command.encode():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+class StoreThat:
+    """A store that calls `before` with the name and arguments of every call; all else goes to the real one."""
+
+    def __init__(self, store: Store, before: Callable[[str, tuple[Any, ...]], None]) -> None:
+        self._store = store
+        self._before = before
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name.startswith("_") or not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._before(name, args)
+            return found(*args, **kwargs)
+
+        return call
+
+
+def parameter_server(**counts: Any) -> ParameterServerTraining:
+    return ParameterServerTraining(ParameterServer(**counts))
+
+
+def all_processes() -> Iterator[tuple[int, str, bytes]]:
+    """(pid, command line, environment) of every process but this one that is no zombie and may be looked at."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                yield int(entry.name), command, (entry / "environ").read_bytes() + b"\0"
+
+
+def as_root(command: str) -> None:
+    """Run a shell command as root: as we are, or by sudo without a password as CI machines allow."""
+    prefix = [] if os.getuid() == 0 else ["sudo", "-n"]
+    subprocess.run([*prefix, "sh", "-c", command], check=True)
+
+
+def exists(pid: int) -> bool:
+    """Whether there is a process of this number that is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Returns once the condition holds; gives up after a time that no working machine needs."""
+    deadline = time.monotonic() + GIVE_UP_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {GIVE_UP_SECONDS:.0f} s in vain until {what}")
+        time.sleep(0.01)
