@@ -50,9 +50,8 @@ def main() -> None:
         results = {"template": template(python, args, Path(folder))}
         results |= {rival: rival_result(python, args, rival) for rival in RIVALS}
     best = results["template"]["rate"]
-    print(
-        f"TensorFlow {results['eager']['version']}, batch {args.batch_size}, {args.epochs} epochs, {os.cpu_count()} cores"
-    )
+    version = results["eager"]["version"]
+    print(f"TensorFlow {version}, batch {args.batch_size}, {args.epochs} epochs, {os.cpu_count()} cores")
     print(f"{'':16} {'samples/s':>10} {'first':>7} {'accuracy':>9}  template is")
     for name, result in results.items():
         ratio = "" if name == "template" else f"{best / result['rate']:.1f} x as fast"
