@@ -268,8 +268,3 @@ def encode_job(job: Job) -> bytes:
 
 def decode_job(data: bytes) -> Job:
     return msgspec.json.decode(data, type=Job)
-
-
-def job_schema() -> dict[str, Any]:
-    """The JSON Schema of job.yaml, for editors."""
-    return msgspec.json.schema(Job)

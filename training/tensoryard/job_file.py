@@ -175,7 +175,7 @@ def _explained(path: Path, fields: dict[str, Any], lines: dict[FieldPath, int], 
     if unknown:
         name = unknown[1]
         allowed = _known_fields(at)
-        near = difflib.get_close_matches(name, allowed, n=1)
+        near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"allowed are {', '.join(f'`{field}`' for field in allowed)}"
         return JobError(f"{_where(path, lines, (*at, name))}: unknown field `{name}`", hint)
     missing = re.search(r"missing required field `(.+)`", rule)

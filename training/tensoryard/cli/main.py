@@ -1,6 +1,7 @@
 """`tyard`: the table of its commands, and the one place where an error becomes an exit code."""
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -53,12 +54,8 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"did you mean `tyard {near[0]}`?" if near else f"commands: {', '.join(COMMANDS)}"
-            raise UsageError(f"tyard: there is no command `{args[0]}`", hint)
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            raise click.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -69,19 +66,27 @@ def tyard() -> None:
     Train TensorFlow on one machine or many, and keep what it made.
 
     \b
-    tyard init mnist --kind single     a new job folder
-    tyard run mnist/job.yaml           run it, follow it
+    Examples:
+      tyard init mnist --kind single     a new job folder
+      tyard run mnist/job.yaml           run it, follow it
     """
 
 
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 tyard failed, 2 wrong use, 3 the run failed or was canceled."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character shows its number: no output ends in a stack trace.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = tyard.main(standalone_mode=False, prog_name="tyard")
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        code = error.exit_code
-    except click.Abort:
+        code = 2
+    except click.ClickException as error:
+        show_error(_worded(error))
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped", err=True)
         code = 1
     except TensoryardError as error:
@@ -92,6 +97,20 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _worded(error: click.ClickException) -> UsageError:
+    """A wrong option or argument in the words of all other errors: what was wrong, and the nearest right name."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "tyard"
+    message = error.format_message().rstrip(".")
+    hint = f"`{command} --help` shows what there is"
+    if isinstance(error, click.NoSuchOption | click.NoSuchCommand):
+        message = error.message.rstrip(".")
+        if error.possibilities:
+            before = f"{command} " if isinstance(error, click.NoSuchCommand) else ""
+            hint = f"did you mean {' or '.join(f'`{before}{name}`' for name in error.possibilities)}?"
+    return UsageError(f"{command}: {message[:1].lower()}{message[1:]}", hint)
 
 
 def show_error(error: TensoryardError) -> None:

@@ -7,9 +7,9 @@ import click
 
 @click.command()
 @click.argument("job", type=click.Path(path_type=Path), default="job.yaml")
-@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the job")
-@click.option("--detach", is_flag=True, help="Return once the run is queued")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: events and log lines")
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the job.")
+@click.option("--detach", is_flag=True, help="Return once the run is queued.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: events and log lines.")
 @click.pass_context
 def run(ctx: click.Context, job: Path, changes: tuple[str, ...], detach: bool, as_json: bool) -> None:
     """
@@ -18,8 +18,9 @@ def run(ctx: click.Context, job: Path, changes: tuple[str, ...], detach: bool, a
     Exit code 0: completed, 1: tyard failed, 2: wrong use, 3: the run failed or was canceled.
 
     \b
-    tyard run job.yaml
-    tyard run job.yaml --set script_params.--epochs=5 --detach
+    Examples:
+      tyard run job.yaml
+      tyard run job.yaml --set script_params.--epochs=5 --detach
     """
     from tensoryard.controller_process import ForkedController
     from tensoryard.workspace import Workspace

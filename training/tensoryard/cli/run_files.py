@@ -27,7 +27,9 @@ _SHOWN = 8
 @click.option("--tail", type=click.IntRange(min=0), metavar="LINES", help="Only the last lines of each log.")
 def logs(run: str, task: str | None, tail: int | None) -> None:
     """
-    Print the logs of a run: every task's with its name before each line, or one task's byte for byte.
+    Print the logs of a run.
+
+    Every task's with its name before each line, or one task's alone, byte for byte when piped.
 
     \b
     Examples:
@@ -84,7 +86,9 @@ def files(run: str, as_json: bool) -> None:
 @click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="Into this folder; by default ./RUN.")
 def download(run: str, paths: tuple[str, ...], to: Path | None) -> None:
     """
-    Copy files of a run, checked against the digests recorded when it ended.
+    Copy files of a run to this machine.
+
+    Outputs are checked against the digests recorded when the run ended.
 
     PATH is a file or folder as `tyard runs files` shows it; without one, everything is copied.
 
@@ -119,7 +123,8 @@ def download(run: str, paths: tuple[str, ...], to: Path | None) -> None:
             file["size_bytes"] if recorded else None,
         )
     total = size(sum(file["size_bytes"] for file in wanted))
-    click.echo(f"Downloaded {len(wanted)} files, {total}; {checked} had a recorded digest, which is theirs", err=True)
+    amount = f"{len(wanted)} file{'' if len(wanted) == 1 else 's'}, {total}"
+    click.echo(f"Downloaded {amount}; checked the digest of {checked}", err=True)
     click.echo(folder)
 
 

@@ -81,7 +81,7 @@ def list_command(experiment: str | None, stage: str | None, limit: int, as_json:
 @json_option
 def show(run: str, as_json: bool) -> None:
     """
-    Show one run: its stages, tasks, metrics, and why it ended so.
+    Show a run's stages, tasks and metrics.
 
     \b
     Examples:
@@ -103,7 +103,9 @@ def show(run: str, as_json: bool) -> None:
 @click.pass_context
 def stream(ctx: click.Context, run: str, as_json: bool) -> None:
     """
-    Follow a run to its end, from its first log line; exit codes as of `tyard run`.
+    Follow a run to its end, from its first log line.
+
+    Exit codes are those of `tyard run`.
 
     \b
     Examples:
@@ -125,7 +127,9 @@ def stream(ctx: click.Context, run: str, as_json: bool) -> None:
 @click.option("--no-wait", is_flag=True, help="Ask and return, before the run has ended.")
 def cancel(run: str, kill: bool, no_wait: bool) -> None:
     """
-    Stop a run and wait until it has ended; its outputs so far are kept.
+    Stop a run and wait until it has ended.
+
+    Its outputs so far are kept.
 
     \b
     Examples:
@@ -166,7 +170,9 @@ def cancel(run: str, kill: bool, no_wait: bool) -> None:
 @click.pass_context
 def resubmit(ctx: click.Context, run: str, changes: tuple[str, ...], detach: bool, as_json: bool) -> None:
     """
-    Run the job of an earlier run again, from the source as it was then.
+    Run an earlier run's job again.
+
+    It runs from the source as it was then; an edited folder changes nothing.
 
     \b
     Examples:
@@ -231,7 +237,12 @@ def _print_details(found: dict[str, Any]) -> None:
     if found["stages"]:
         click.echo()
         rows = [
-            (span["stage"], span["started_at"], duration(span["seconds"]), printable(span["reason"] or ""))
+            (
+                span["stage"],
+                span["started_at"],
+                "-" if span["stage"] in _STAGES[-3:] else duration(span["seconds"]),
+                printable(span["reason"] or ""),
+            )
             for span in found["stages"]
         ]
         print_table(("STAGE", "SINCE", "DURATION", "REASON"), rows)
