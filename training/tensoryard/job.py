@@ -5,7 +5,7 @@ Field values are checked here; `job_file` reads job.yaml and finds the line that
 """
 
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
