@@ -21,6 +21,7 @@ from tensoryard.environment.interpreter import Interpreter
 from tensoryard.environment.spec import HOROVOD, HOROVOD_NEEDS
 from tensoryard.errors import EnvironmentBuildError
 
+_SDIST_SHA256 = {"0.28.1": "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"}
 _APT = {
     "cmake": "cmake",
     "g++": "g++",
@@ -174,9 +175,10 @@ def _build(work: Path, target: Path, inputs: WheelInputs, python: Path, log: Log
     # Horovod's setup.py asks its own environment for TensorFlow, and setuptools 70 dropped what it imports.
     tools = ["setuptools<70", "wheel", "pip", *HOROVOD_NEEDS]
     step(command.uv("pip", "install", "--python", built_with, against, *tools))
-    release = f"horovod=={inputs.horovod}"
+    release = work / "horovod.txt"
+    release.write_text(f"horovod=={inputs.horovod} --hash=sha256:{_SDIST_SHA256[inputs.horovod]}\n")
     download = [str(built_with), "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation"]
-    step([*download, "--no-binary", ":all:", "--dest", str(work / "sdist"), release])
+    step([*download, "--no-binary", ":all:", "--dest", str(work / "sdist"), "-r", str(release)])
     (sdist,) = (work / "sdist").glob("horovod-*")
     out = work / "out"
     step(
