@@ -168,6 +168,7 @@ class Supervisor:
         return [str(host) for host in named if host]
 
     def start(self, command: list[str]) -> int:
+        """The process of the script, once it is one. Raises OSError when it cannot be."""
         environment = self.script_environment()
         log = os.open(
             os.path.join(self.run_dir, "logs", f"{self.task}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
@@ -175,12 +176,20 @@ class Supervisor:
         nothing = os.open(os.devnull, os.O_RDONLY)
         libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
         if libc:
-            # Grandchildren whose parent is gone come to us, so that the group can be seen to be empty.
+            # Grandchildren whose parent is gone come to us, so that all can be seen to be gone.
             libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
         supervisor = os.getpid()
+        # Closed by the exec: before that a TERM to the new group would find no group, or be swallowed.
+        started, failing = os.pipe()
         pid = os.fork()
         if pid:
-            os.close(log)
+            for number in (log, nothing, failing):
+                os.close(number)
+            with open(started, "rb") as file:
+                problem = file.read()
+            if problem:
+                os.waitpid(pid, 0)
+                raise OSError(problem.decode(errors="replace"))
             return pid
         try:
             os.setsid()
@@ -194,10 +203,11 @@ class Supervisor:
             os.dup2(nothing, 0)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            os.closerange(3, 1024)
+            os.closerange(3, failing)
+            os.closerange(failing + 1, 1024)
             os.execvpe(command[0], command, environment)
         except OSError as error:
-            os.write(2, f"cannot start {command[0]}: {error}\n".encode())
+            os.write(failing, f"{command[0]}: {error}".encode())
         os._exit(127)
 
     def script_environment(self) -> dict[str, str]:

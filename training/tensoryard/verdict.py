@@ -39,7 +39,7 @@ def verdict(run: RunRecord) -> Verdict:
         return _task_failed(run, end) if end.get("task") else Verdict("Failed", end.get("reason"), {})
     # Before what was stopped: who stops the others because one is gone, as mpirun does, says nothing of that one.
     vanished = {name: facts for name, facts in run.started_tasks().items() if name not in results}
-    if len(vanished) == len(tasks) > 1:
+    if vanished and not results and len(tasks) > 1:
         reason = "no task left a result: what launched them was killed, or the machine went down" + _full(run)
         return Verdict("Failed", f"{reason}; its words are in logs/launch.log", {"log": run.log_tail("launch")})
     if vanished:
