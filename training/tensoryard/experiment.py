@@ -335,16 +335,20 @@ class Run:
             time.sleep(_LOOK_SECONDS)
 
     def _follow(self) -> None:
+        from tensoryard.cli.text import printable
         from tensoryard.stream import LogLine, follow
 
         print(f"RunId: {self.id}")
+        state = RunState()
         for item in follow(self._record, self._ensure_controller):
-            if isinstance(item, LogLine):
-                print(f"{item.task} | {item.text}", flush=True)
-            elif isinstance(item, Event) and item.stage:
-                print(f"{item.stage}: {item.reason}" if item.reason else item.stage, flush=True)
-            elif isinstance(item, Event) and item.fact in ("waiting", "warning"):
-                print(f"{item.fact}: {item.reason}", flush=True)
+            if isinstance(item, LogLine) and not item.unfinished:
+                print(f"{item.task} | {printable(item.text)}", flush=True)
+            elif isinstance(item, Event):
+                state.add(item)
+                if item.stage or item.fact == "waiting":
+                    print(f"{state.stage}: {state.reason}" if state.reason else state.stage, flush=True)
+                elif item.fact == "warning":
+                    print(f"warning: {item.reason}", flush=True)
 
     def _ending(self) -> Event:
         events = self._record.events()[0]

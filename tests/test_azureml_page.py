@@ -1,0 +1,95 @@
+"""Azure ML's page of Python, run as a program with only its import lines changed, on real TensorFlow."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tensoryard.idx_data import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, write_idx
+from tensoryard.run import find_run
+from tensoryard.workspace import Workspace
+
+TEMPLATES = Path(__file__).parent.parent / "templates" / "training"
+
+PAGE = """
+from azureml.core import Workspace, Experiment
+from azureml.core.compute import ComputeTarget
+from azureml.core.runconfig import MpiConfiguration, TensorflowConfiguration
+from azureml.train.dnn import TensorFlow
+from azureml.widgets import RunDetails
+
+ws = Workspace.from_config()
+exp = Experiment(workspace=ws, name='tf-mnist')
+ds = ws.get_default_datastore()
+ds.upload(src_dir='./data', target_path='mnist', overwrite=True, show_progress=True)
+compute_target = ComputeTarget(workspace=ws, name='local')
+script_params = {
+    '--data-folder': ds.path('mnist').as_mount(),
+    '--batch-size': 8,
+    '--first-layer-neurons': 16,
+    '--second-layer-neurons': 8,
+    '--learning-rate': 0.01,
+    '--epochs': 1,
+}
+DISTRIBUTED
+est = TensorFlow(source_directory='./tf-mnist',
+                 script_params=script_params,
+                 compute_target=compute_target,
+                 entry_script='tf_mnist.py',
+                 use_gpu=False,
+                 LAYOUT)
+run = exp.submit(est)
+RunDetails(run).show()
+run.wait_for_completion(show_output=True)
+model = run.register_model(model_name='tf-dnn-mnist', model_path='outputs/model')
+print(run.get_file_names())
+print(sorted(run.get_metrics()))
+os_file = 'outputs/model/saved_model.pb'
+run.download_file(name=os_file, output_file_path='./model/saved_model.pb')
+print(model.name, model.version, model.download(target_dir='downloaded'))
+"""
+
+WAYS = {
+    "single": ("", ""),
+    "horovod": (
+        "distributed_training = MpiConfiguration()\ndistributed_training.process_count_per_node = 1",
+        "node_count=2, process_count_per_node=1, distributed_training=distributed_training, framework_version='2.15'",
+    ),
+    "parameter_server": (
+        "distributed_training = TensorflowConfiguration()\ndistributed_training.worker_count = 2",
+        "node_count=2, process_count_per_node=1, distributed_training=distributed_training, framework_version='2.15'",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_page_trains_and_registers(way: str, tmp_path: Path) -> None:
+    for images, labels, count in ((TRAIN_IMAGES, TRAIN_LABELS, 64), (TEST_IMAGES, TEST_LABELS, 16)):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        write_idx(tmp_path / "data" / images, bytes(number % 251 for number in range(count * 64)), (count, 8, 8))
+        write_idx(tmp_path / "data" / labels, bytes(number % 10 for number in range(count)), (count,))
+    (tmp_path / "tf-mnist").mkdir()
+    (tmp_path / "tf-mnist" / "tf_mnist.py").write_text((TEMPLATES / way / "train.py").read_text())
+    distributed, layout = WAYS[way]
+    page = PAGE.replace("DISTRIBUTED", distributed).replace("LAYOUT", layout)
+    (tmp_path / "page.py").write_text(page.replace("from azureml.", "from tensoryard.azureml."))
+    done = subprocess.run(
+        [sys.executable, "page.py"],
+        cwd=tmp_path,
+        env=os.environ | {"TYARD_WORKSPACE": str(tmp_path / "ws")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    files, metrics, model = done.stdout.splitlines()[-3:]
+    assert "'outputs/model/saved_model.pb'" in files
+    assert metrics == "['accuracy', 'loss', 'samples_per_second']"
+    assert model == "tf-dnn-mnist 1 downloaded/model"
+    saved = (tmp_path / "model" / "saved_model.pb").read_bytes()
+    assert saved == (tmp_path / "downloaded" / "model" / "saved_model.pb").read_bytes()
+    run = find_run(Workspace(tmp_path / "ws").store, "tf-mnist-0001")
+    expected = {"single": "2.21", "horovod": "2.15", "parameter_server": "2.15"}
+    assert run.state().facts["environment"]["tensorflow"].startswith(expected[way])
