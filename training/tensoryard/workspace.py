@@ -5,8 +5,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import msgspec
-
 from tensoryard.errors import CorruptRecordError, NotFoundError, UsageError
 from tensoryard.store import Store, keys
 
@@ -16,20 +14,10 @@ if TYPE_CHECKING:
     from tensoryard.experiment import Experiment, Run
     from tensoryard.model import Model
     from tensoryard.registry import Registry
+    from tensoryard.settings import Settings
 
 FOLDER = ".tensoryard"
 SETTINGS = "workspace.json"
-
-
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """
-    workspace.json, all of it optional.
-
-    concurrent_runs: runs that may be in Running on this machine at once; the others wait in Scaling.
-    """
-
-    name: str = "local"
-    concurrent_runs: int = 1
 
 
 class Workspace:
@@ -68,8 +56,12 @@ class Workspace:
     def name(self) -> str:
         return self.settings().name
 
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """workspace.json as it is now. Raises CorruptRecordError when it cannot be read."""
+        import msgspec
+
+        from tensoryard.settings import Settings
+
         path = self.root / SETTINGS
         try:
             return msgspec.json.decode(path.read_bytes(), type=Settings)

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
-from click.shell_completion import CompletionItem
 
+from tensoryard.cli.complete import NAME, REFERENCE
 from tensoryard.cli.tables import minute, pairs, print_json, print_table, short_json, size
 from tensoryard.errors import NotFoundError, TensoryardError, UsageError, VerificationError
 
@@ -22,33 +21,6 @@ def _registry() -> "Registry":
     return Registry(Workspace.from_config().store, warn=lambda message: click.echo(f"warning: {message}", err=True))
 
 
-class _ModelName(click.ParamType[str]):
-    """A model's name, completed from those in the registry."""
-
-    name = "name"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        try:
-            return [CompletionItem(name) for name in self.known(incomplete) if name.startswith(incomplete)]
-        except TensoryardError:  # no workspace here: a completion has nowhere to say so
-            return []
-
-    def known(self, incomplete: str) -> list[str]:
-        return list(_registry().list_models())
-
-
-class _ModelReference(_ModelName):
-    """`digits`, `digits:3` or `digits@champion`; after `@` the aliases of the model are offered."""
-
-    name = "model"
-
-    def known(self, incomplete: str) -> list[str]:
-        model, mark, _ = incomplete.partition("@")
-        return [f"{model}@{alias}" for alias in _registry().aliases(model)] if mark else super().known(incomplete)
-
-
-NAME = _ModelName()
-REFERENCE = _ModelReference()
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -173,6 +145,8 @@ def show(model: str, as_json: bool) -> None:
     version = registry.resolve(model)
     aliases = _naming(version, registry.aliases(version.name))
     if as_json:
+        import msgspec
+
         print_json(msgspec.to_builtins(version) | {"aliases": aliases})
         return
     lineage = {key: value for key, value in version.lineage.items() if key != "metrics"}
@@ -232,7 +206,7 @@ def verify(model: str, as_json: bool) -> None:
     reference = f"{version.name}:{version.version}"
     found = registry.verify_version(version)
     if as_json:
-        print_json({"name": version.name, "version": version.version, "problems": msgspec.to_builtins(found)})
+        print_json({"name": version.name, "version": version.version, "problems": found})
     else:
         for problem in found:
             click.echo(str(problem))

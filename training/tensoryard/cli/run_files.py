@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tensoryard.cli.run_name import RUN, json_option, named
+from tensoryard.cli.complete import RUN, json_option, named
 from tensoryard.cli.tables import print_json, print_table, size
 from tensoryard.cli.text import printable
 from tensoryard.errors import NotFoundError, UsageError

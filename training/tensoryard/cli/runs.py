@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tensoryard.cli.complete import RUN, json_option, named
 from tensoryard.cli.run_files import download, files, logs
-from tensoryard.cli.run_name import RUN, json_option, named
 from tensoryard.cli.tables import minute, pairs, print_json, print_table, size
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-import msgspec
 
 
 def size(size_bytes: float) -> str:
@@ -33,12 +32,16 @@ def pairs(values: dict[str, Any], empty: str = "-") -> str:
 
 def short_json(value: Any) -> str:
     """A value as JSON on one line, cut to 100 characters."""
+    import msgspec
+
     text = msgspec.json.encode(value).decode()
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def print_json(value: Any) -> None:
     """Prints a value as indented JSON to stdout."""
+    import msgspec
+
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
