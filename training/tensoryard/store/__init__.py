@@ -25,16 +25,14 @@ class Entry(NamedTuple):
 
 
 class Store(Protocol):
-    """What a run, a datastore and the registry need from storage. Safe between threads, processes and after a kill."""
+    """What a run, a datastore and the registry need from storage. Safe between processes and after a kill."""
 
-    def put(
-        self, key: str, data: bytes, *, overwrite: bool = False, tags: Mapping[str, str] | None = None
-    ) -> Entry:
+    def put(self, key: str, data: bytes, *, overwrite: bool = False, tags: Mapping[str, str] | None = None) -> Entry:
         """
         Write a whole value and return its entry; a reader sees all of it or none.
 
         overwrite: only the datastore may replace a value, and then whole.
-        Raises AlreadyExistsError when the key is there and overwrite is false; of many writers at once exactly one wins.
+        Raises AlreadyExistsError when the key is there and overwrite is false; of many writers exactly one wins.
         """
         ...
 
