@@ -121,8 +121,8 @@ class Registry:
         """
         The new version, made of what a finished run has at a path such as `outputs/model`, a folder or a file.
 
-        run_id: as `find_run` takes it. lineage: where it comes from; read from the run's own records when it is None.
-        The rest is as in `register`.
+        run_id: as `find_run` takes it. tags: added to those of the run's job. lineage: where it comes from; read from
+        the run's own records when it is None. The rest is as in `register`.
         Raises NotFoundError that says what the run has when the path is not among it.
         """
         from tensoryard.run import find_run
@@ -135,7 +135,7 @@ class Registry:
             files,
             run_id=run.id,
             source_path=path,
-            tags=tags,
+            tags={**run.job.tags, **(tags or {})},
             properties=properties,
             lineage=run_lineage(run) if lineage is None else lineage,
             copy=copy,
