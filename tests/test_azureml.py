@@ -307,6 +307,20 @@ class TestRun:
         (ws.run_folder(first.id) / "outputs" / "go").touch()
         assert second.wait_for_completion()["status"] == "Completed"
 
+    @pytest.mark.parametrize("show_output", [False, True])
+    def test_waiting_brings_a_killed_controller_back(
+        self, ws: Workspace, yard: Yard, estimator: Callable[..., TensorFlow], show_output: bool
+    ) -> None:
+        script = "import os, time\nopen('outputs/started', 'w').close()\n"
+        script += "while not os.path.exists('outputs/go'): time.sleep(0.01)"
+        run = Experiment(ws, "test").submit(estimator(script))
+        wait_until(lambda: "outputs/started" in run.get_file_names(), "the script has started")
+        yard.controllers[0].kill()
+        yard.controllers[0].join()
+        (ws.run_folder(run.id) / "outputs" / "go").touch()
+        assert run.wait_for_completion(show_output=show_output)["status"] == "Completed"
+        assert len(yard.controllers) > 1
+
     def test_waiting_from_a_thread_works(self, ws: Workspace, estimator: Callable[..., TensorFlow]) -> None:
         run = Experiment(ws, "test").submit(estimator())
         seen: list[str] = []
@@ -431,7 +445,7 @@ class TestModel:
     def test_one_file_of_a_run_comes_back_as_a_file(
         self, ws: Workspace, estimator: Callable[..., TensorFlow], tmp_path: Path
     ) -> None:
-        model = completed(ws, estimator).register_model("one", "outputs/one.txt")
+        model = completed(ws, estimator).register_model("one", "./outputs//one.txt")
         assert model.download("here") == "here/one.txt"
         assert (tmp_path / "here/one.txt").read_text() == "one"
         assert Model.get_model_path("one", _workspace=ws) == "tensoryard-models/one/1/one.txt"
@@ -467,6 +481,16 @@ class TestModel:
         model = Model.register(ws, model_path="exported", model_name="mine", tags={"a": "b"})
         assert Path(model.download("here"), "a").read_text() == "1"
         assert Model.get_model_path("mine", 1, ws) == "tensoryard-models/mine/1/exported"
+
+    def test_a_download_that_cannot_be_written_is_an_error_of_ours(self, ws: Workspace, tmp_path: Path) -> None:
+        (tmp_path / "one.txt").write_text("1")
+        model = Model.register(ws, "one.txt", "mine", model_framework="TensorFlow", model_framework_version="2.21")
+        assert model.properties == {"model_framework": "TensorFlow", "model_framework_version": "2.21"}
+        (tmp_path / "here" / "one.txt" / "x").mkdir(parents=True)
+        with pytest.raises(TensoryardError):
+            model.download("here", exist_ok=True)
+        with pytest.raises(TensoryardError):
+            model.download("one.txt")
 
     def test_a_path_that_the_run_does_not_have_is_told(
         self, ws: Workspace, estimator: Callable[..., TensorFlow]

@@ -126,6 +126,11 @@ def test_links_are_followed_inside_the_folder_only(tmp_path: Path) -> None:
         (source / name).unlink()
 
 
+def test_a_workspace_inside_the_folder_is_not_uploaded_into_itself(tmp_path: Path) -> None:
+    write(tmp_path / "project", {"a": "1", ".tensoryard/data/b": "2"})
+    assert [*folder_files(tmp_path / "project")] == ["a"]
+
+
 def test_what_is_no_file_is_refused_without_reading_it(tmp_path: Path) -> None:
     source = write(tmp_path / "source", {"a": "1"})
     os.mkfifo(source / "pipe")

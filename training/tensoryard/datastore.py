@@ -14,6 +14,7 @@ from tensoryard.job import DatastoreReference
 from tensoryard.store import Store, keys
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.transfer import download, sha256_file, sha256_key
+from tensoryard.workspace import FOLDER
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -201,8 +202,9 @@ def folder_files(folder: Path) -> dict[str, Path]:
     """
     The files below a folder by their relative paths, or a file by its name.
 
-    Links are followed to files inside the folder. Raises NotFoundError when there is nothing, UsageError for any
-    other link, for what is no file, and for a name that no store can hold.
+    Links are followed to files inside the folder; a workspace in it, `.tensoryard`, is left out. Raises
+    NotFoundError when there is nothing, UsageError for any other link, for what is no file, and for a name that no
+    store can hold.
     """
     if folder.is_file():
         return {folder.name: folder}
@@ -216,7 +218,7 @@ def folder_files(folder: Path) -> dict[str, Path]:
         raise StoreError(f"`{error.filename}`: reading failed: {os.strerror(error.errno or 0).lower()}")
 
     for root, folders, names in os.walk(folder, onerror=unreadable):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if name != FOLDER)
         for name in [*(each for each in folders if Path(root, each).is_symlink()), *sorted(names)]:
             path = Path(root, name)
             inner = path.relative_to(folder).as_posix()

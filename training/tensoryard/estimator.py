@@ -1,7 +1,5 @@
 """Jobs written in Python, with the names of Azure ML's SDK v1."""
 
-import difflib
-import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -222,6 +220,9 @@ def _checked(kind: str, others: Mapping[str, Any]) -> dict[str, Any]:
             if value is not None and value is not False:
                 raise JobError(f"{kind}: `{name}` means nothing here", hint=_INSTEAD[name])
             continue
+        import difflib
+        import inspect
+
         known = [one for one in inspect.signature(TensorFlow).parameters if one != "others"]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(f'`{one}`' for one in known)}"

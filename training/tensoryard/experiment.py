@@ -286,21 +286,15 @@ class Run:
         model_path: a folder or file of the run; None is model_name. The job's tags are kept with it, under `tags`.
         Raises NotFoundError when nothing is there or the run has not ended.
         """
-        from tensoryard.model import register_run_files
+        from tensoryard.model import properties_with, register_run_files
 
-        about = {
-            "model_framework": model_framework,
-            "model_framework_version": model_framework_version,
-            "description": description,
-        }
-        known = {name: value for name, value in about.items() if value is not None}
         return register_run_files(
             self.experiment.workspace,
             self._record,
             model_name,
             model_path or model_name,
             tags={**self._record.job.tags, **(tags or {})},
-            properties={**(properties or {}), **known},
+            properties=properties_with(properties, description, model_framework, model_framework_version),
         )
 
     def _download(self, wanted: Sequence[tuple[str, Path]]) -> None:

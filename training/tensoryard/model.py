@@ -1,6 +1,6 @@
 """Registered models as Python programs use them, with the names and meanings of Azure ML's SDK v1."""
 
-import shutil
+import posixpath
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
 from tensoryard.registry import FileRecord, ModelVersion
 from tensoryard.registry.sources import run_files, run_lineage
-from tensoryard.store.transfer import sha256_key
+from tensoryard.store.disk import plain_errors
+from tensoryard.store.transfer import PART_PREFIX, sha256_key
 
 if TYPE_CHECKING:
     from tensoryard.run import RunRecord
@@ -108,12 +109,16 @@ class Model:
         tags: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         description: str | None = None,
+        model_framework: str | None = None,
+        model_framework_version: str | None = None,
     ) -> "Model":
-        """The new version of a model, made of a folder or file of this machine, whose bytes are copied."""
-        about = {"description": description} if description is not None else {}
-        record = workspace.registry.register_folder(
-            model_name, Path(model_path), tags=tags, properties={**(properties or {}), **about}
-        )
+        """
+        The new version of a model, made of a folder or file of this machine, whose bytes are copied.
+
+        description, model_framework, model_framework_version: kept among its properties under these names.
+        """
+        about = properties_with(properties, description, model_framework, model_framework_version)
+        record = workspace.registry.register_folder(model_name, Path(model_path), tags=tags, properties=about)
         return Model._of(workspace, record)
 
     @staticmethod
@@ -159,19 +164,9 @@ class Model:
             raise AlreadyExistsError(
                 f"`{place}`: is there already", hint="`exist_ok=True` replaces its files; or use another folder"
             )
-        target.mkdir(parents=True, exist_ok=True)
-        # Aside first: what appears is whole, and a failed download replaces nothing.
-        with tempfile.TemporaryDirectory(prefix=".tyard-part-", dir=target) as aside:
-            fresh = Path(aside) / "model"
-            self.workspace.registry.download_version(self._record, fresh)
-            if self._is_file():
-                (fresh / self._record.files[0].path).replace(place)
-            elif not place.exists():
-                fresh.rename(place)
-            else:
-                for file in self._record.files:
-                    (place / file.path).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.move(fresh / file.path, place / file.path)
+        with plain_errors(place, "writing"):
+            target.mkdir(parents=True, exist_ok=True)
+            self._write(target, place)
         return str(place)
 
     @staticmethod
@@ -193,6 +188,20 @@ class Model:
         """Hide this version; its number is never used again. Raises UsageError when an alias names it."""
         self.workspace.registry.delete(self.name, self.version)
 
+    def _write(self, target: Path, place: Path) -> None:
+        # Aside first: what appears is whole, and a failed download replaces nothing.
+        with tempfile.TemporaryDirectory(prefix=PART_PREFIX, dir=target) as aside:
+            fresh = Path(aside) / "model"
+            self.workspace.registry.download_version(self._record, fresh)
+            if self._is_file():
+                (fresh / self._record.files[0].path).replace(place)
+            elif not place.exists():
+                fresh.rename(place)
+            else:
+                for file in self._record.files:
+                    (place / file.path).parent.mkdir(parents=True, exist_ok=True)
+                    (fresh / file.path).replace(place / file.path)
+
     def _base_name(self) -> str:
         return Path(self._record.source_path or self.name).name or self.name
 
@@ -205,6 +214,21 @@ class Model:
         return not in_folder
 
 
+def properties_with(
+    properties: Mapping[str, str] | None,
+    description: str | None,
+    model_framework: str | None,
+    model_framework_version: str | None,
+) -> dict[str, str]:
+    """Properties with what Azure ML kept beside them."""
+    about = {
+        "description": description,
+        "model_framework": model_framework,
+        "model_framework_version": model_framework_version,
+    }
+    return {**(properties or {}), **{name: value for name, value in about.items() if value is not None}}
+
+
 def register_run_files(
     workspace: "Workspace",
     run: "RunRecord",
@@ -215,6 +239,7 @@ def register_run_files(
     properties: Mapping[str, str],
 ) -> Model:
     """The new version, made of what a finished run wrote at a path, or of what was uploaded to it there."""
+    path = posixpath.normpath(path)
     files = list(_uploaded(run, path))
     try:
         files += run_files(run, path, lambda message: None)
@@ -234,15 +259,14 @@ def register_run_files(
 
 
 def _uploaded(run: "RunRecord", path: str) -> Iterable[FileRecord]:
-    wanted = path.strip("/")
     for name in run.file_names():
-        if name != wanted and not name.startswith(f"{wanted}/"):
+        if name != path and not name.startswith(f"{path}/"):
             continue
         key = run.file_key(name)
         entry = run.store.stat(key)
         if entry is None or key == run.key(name):
             continue
-        inner = name.rpartition("/")[2] if name == wanted else name[len(wanted) + 1 :]
+        inner = name.rpartition("/")[2] if name == path else name[len(path) + 1 :]
         digest = sha256_key(run.store, key)
         yield FileRecord(path=inner, key=key, size_bytes=entry.size_bytes, sha256=digest, etag=entry.etag)
 
