@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from launching import Yard, wait_until
 from tensoryard.azureml.core import ComputeTarget, Datastore, Experiment, Model, Run, ScriptRunConfig, Workspace
@@ -18,6 +19,7 @@ from tensoryard.azureml.core.runconfig import MpiConfiguration, TensorflowConfig
 from tensoryard.azureml.exceptions import ActivityFailedException
 from tensoryard.azureml.train.dnn import TensorFlow
 from tensoryard.azureml.widgets import RunDetails
+from tensoryard.cli.runs import runs
 from tensoryard.errors import (
     AlreadyExistsError,
     JobError,
@@ -354,9 +356,14 @@ class TestRun:
             run.download_files("outputs/model", output_paths=["same", "same"])
 
     def test_a_file_can_be_added_once_and_registered(
-        self, ws: Workspace, estimator: Callable[..., TensorFlow], tmp_path: Path
+        self,
+        ws: Workspace,
+        estimator: Callable[..., TensorFlow],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         run = completed(ws, estimator)
+        monkeypatch.setenv("TYARD_WORKSPACE", str(ws.root))
         (tmp_path / "plot.png").write_bytes(b"picture")
         run.upload_file("outputs/plots/plot.png", "plot.png")
         run.upload_file(name="notes.txt", path_or_stream=io.BytesIO(b"note"))
@@ -369,6 +376,9 @@ class TestRun:
                 run.upload_file(odd, "plot.png")
         run.download_file("outputs/plots/plot.png", "back.png")
         assert (tmp_path / "back.png").read_bytes() == b"picture"
+        command = CliRunner().invoke(runs, ["download", run.id, "outputs/plots", "--to", "by-command"])
+        assert command.exit_code == 0
+        assert (tmp_path / "by-command/outputs/plots/plot.png").read_bytes() == b"picture"
         model = run.register_model("plots", "outputs/plots")
         assert Path(model.download("got"), "plot.png").read_bytes() == b"picture"
         both = run.register_model("all", "outputs")

@@ -155,8 +155,8 @@ class Run:
             "runDefinition": msgspec.to_builtins(record.job),
             "submittedBy": state.facts.get("submitted", {}).get("user"),
             "logFiles": {
-                name: str(store.local_path(record.file_key(name)) or record.file_key(name))
-                for name in record.file_names()
+                name: str(store.local_path(key) or key)
+                for name, key in sorted(record.file_keys().items())
                 if name.startswith("logs/")
             },
         }
@@ -302,7 +302,9 @@ class Run:
 
         outputs = self._record.outputs()
         recorded = {file.path: file for file in outputs.files} if outputs else {}
-        found = [(name, self._record.file_key(name), path) for name, path in wanted]
+        keys_of = self._record.file_keys()
+        # `file_key` is for the error that names the nearest.
+        found = [(name, keys_of.get(name) or self._record.file_key(name), path) for name, path in wanted]
         for name, key, path in found:
             file = recorded.get(name)
             ours = file is not None and key == self._record.key(name)

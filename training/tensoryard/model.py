@@ -259,12 +259,11 @@ def register_run_files(
 
 
 def _uploaded(run: "RunRecord", path: str) -> Iterable[FileRecord]:
-    for name in run.file_names():
+    for name, key in run.file_keys().items():
         if name != path and not name.startswith(f"{path}/"):
             continue
-        key = run.file_key(name)
-        entry = run.store.stat(key)
-        if entry is None or key == run.key(name):
+        entry = run.store.stat(key) if key != run.key(name) else None
+        if entry is None:
             continue
         inner = name.rpartition("/")[2] if name == path else name[len(path) + 1 :]
         digest = sha256_key(run.store, key)

@@ -221,6 +221,10 @@ class RunRecord:
 
     def file_names(self) -> list[str]:
         """Paths of what the run has left so far, in order: outputs, logs, metrics, and what was uploaded to it."""
+        return sorted(self.file_keys())
+
+    def file_keys(self) -> dict[str, str]:
+        """Where the bytes of each of `file_names` are."""
         outputs = self.outputs()
         if outputs is not None:
             names = [file.path for file in outputs.files]
@@ -228,7 +232,9 @@ class RunRecord:
             names = [self._relative(entry.key) for entry in self.store.list(self.key("outputs/"))]
         for folder in ("logs/", "metrics/"):
             names += [self._relative(entry.key) for entry in self.store.list(self.key(folder))]
-        return sorted([*names, *self._uploads()])
+        start = self.key("uploads/")
+        uploads = {entry.key.removeprefix(start): entry.key for entry in self.store.list(start)}
+        return {name: self.key(name) for name in names} | uploads
 
     def file_key(self, name: str) -> str:
         """
@@ -236,15 +242,12 @@ class RunRecord:
 
         Raises NotFoundError that names the nearest for a file that the run does not have.
         """
-        uploads = self._uploads()
-        if name in uploads:
-            return uploads[name]
-        names = self.file_names()
-        if name in names:
-            return self.key(name)
+        found = self.file_keys()
+        if name in found:
+            return found[name]
         import difflib
 
-        near = difflib.get_close_matches(name, names, n=1)
+        near = difflib.get_close_matches(name, found, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"`tyard runs files {self.id}` lists what it has"
         raise NotFoundError(f"run `{self.id}`: has no file `{name}`", hint)
 
@@ -258,14 +261,7 @@ class RunRecord:
         keys.check_key(name, "name of a file")
         if name in self.file_names():
             raise AlreadyExistsError(f"run `{self.id}`: has a file `{name}` already", "use another name")
-        self.store.put_file(self._upload_key(name), path)
-
-    def _uploads(self) -> dict[str, str]:
-        start = self._upload_key("")
-        return {entry.key.removeprefix(start): entry.key for entry in self.store.list(start)}
-
-    def _upload_key(self, name: str) -> str:
-        return self.key(f"uploads/{name}")
+        self.store.put_file(self.key(f"uploads/{name}"), path)
 
     def tag(self, tags: dict[str, str]) -> None:
         """Add tags to the run; one of the same name is replaced."""

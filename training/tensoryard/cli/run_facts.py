@@ -93,7 +93,7 @@ def outcome(task: dict[str, Any], ended: bool) -> str:
 
 
 def listed_files(run: RunRecord) -> list[dict[str, Any]]:
-    """Path, size and digest of every file of the run; the digest is None for logs, metrics and a run that goes on."""
+    """Path, size and digest of every file of the run; the digest is None for what its end did not record."""
     outputs = run.outputs()
     found: list[dict[str, Any]] = []
     prefixes = ["logs/", "metrics/"]
@@ -105,6 +105,9 @@ def listed_files(run: RunRecord) -> list[dict[str, Any]]:
         for entry in run.store.list(run.key(prefix)):
             path = entry.key.removeprefix(run.key(""))
             found.append({"path": path, "size_bytes": entry.size_bytes, "sha256": None})
+    for entry in run.store.list(run.key("uploads/")):
+        path = entry.key.removeprefix(run.key("uploads/"))
+        found.append({"path": path, "size_bytes": entry.size_bytes, "sha256": None})
     return sorted(found, key=lambda file: str(file["path"]))
 
 

@@ -112,12 +112,13 @@ def download(run: str, paths: tuple[str, ...], to: Path | None) -> None:
         if not target.resolve().is_relative_to(top):
             raise UsageError(f"`{target}`: a link there leads out of `{folder}`", hint="download into a new folder")
     checked = 0
+    kept_at = record.file_keys()
     for file in wanted:
         recorded = file["sha256"] is not None
         checked += recorded
         copy(
             record.store,
-            record.key(str(file["path"])),
+            kept_at[str(file["path"])],
             folder / str(file["path"]),
             file["sha256"],
             file["size_bytes"] if recorded else None,
