@@ -86,18 +86,16 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     lines: dict[FieldPath, int] = {}
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         fields = _plain(path, loader, node, (), lines) if node else {}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        raise JobError(f"{path}:{line} not YAML: {getattr(error, 'problem', error)}") from None
+        raise JobError(f"{path}:{line} not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
     except RecursionError:
         raise JobError(f"{path}: an alias refers to itself") from None
-    finally:
-        loader.dispose()
     if not isinstance(fields, dict):
         raise JobError(
             f"{path}: got {type(fields).__name__}, a job is a mapping of fields such as `entry_script: train.py`"
@@ -139,14 +137,12 @@ def _apply(fields: dict[str, Any], change: str) -> None:
         )
     first, _, rest = name.partition(".")
     parts = [first] if not rest else [first, rest] if first in _ONE_KEY_FIELDS else [first, *rest.split(".")]
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         value = None if node is None else _plain(Path("--set"), loader, node, tuple(parts), {})
     except yaml.YAMLError:
         value = text
-    finally:
-        loader.dispose()
     if first in _TEXT_FIELDS and len(parts) == 2 and not isinstance(value, dict):
         # What the shell passed is the value, to the character; YAML would take away blanks and comments.
         value = text

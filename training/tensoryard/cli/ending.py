@@ -14,7 +14,6 @@ from tensoryard.store import keys
 
 FAILED = 3
 _LOG_LINES = 12
-_FACTS = {"task": "", "host": "on", "exit_code": "exit code", "signal": "signal"}
 
 
 def exit_code(ending: Event) -> int:
@@ -100,11 +99,10 @@ def _tell_log(run: RunRecord, ending: Event) -> None:
     # Of a run that never came to its tasks the build says most.
     log = str(task or ("preparing" if ending.data.get("by") == "tyard" else "launch"))
     lines = ending.data.get("log") or run.log_tail(log, _LOG_LINES)
-    for line in lines[-_LOG_LINES:]:
+    # The log of the only task was shown to its end just now.
+    repeated = lines[-_LOG_LINES:] if len(run.job.tasks()) > 1 or log != task else []
+    for line in repeated:
         click.echo(f"  {log} | {printable(str(line))}")
-    facts = [f"{name} {ending.data[key]}".strip() for key, name in _FACTS.items() if ending.data.get(key) is not None]
-    if facts:
-        click.echo(f"  task     {', '.join(facts)}")
     if lines:
         click.echo(f"  log      {_where(run, f'logs/{log}.log') or f'tyard runs logs {run.id} --task {log}'}")
 
