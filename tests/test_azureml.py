@@ -555,3 +555,11 @@ class TestWorkspace:
             Experiment(ws, "a b")
         with pytest.raises(JobError, match="expected `TensorFlow"):
             Experiment(ws, "test").submit("train.py")  # type: ignore[arg-type]
+
+
+def test_every_import_line_of_the_migration_page_works() -> None:
+    page = Path(__file__).parent.parent / "docs" / "migrate-from-azureml.md"
+    lines = [line for line in page.read_text().splitlines() if line.startswith("from tensoryard")]
+    assert len(lines) > 3
+    for line in lines:
+        exec(line, {})
