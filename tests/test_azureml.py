@@ -204,6 +204,21 @@ class TestEstimator:
         run.download_file("logs/worker-0.log", "log")
         assert Path("log").read_text() == "['mnist']\n"
 
+    def test_data_can_be_downloaded_beside_a_part_of_it(
+        self, ws: Workspace, estimator: Callable[..., TensorFlow], tmp_path: Path
+    ) -> None:
+        (tmp_path / "data" / "part").mkdir(parents=True)
+        (tmp_path / "data" / "a").touch()
+        (tmp_path / "data" / "part" / "b").touch()
+        ds = ws.get_default_datastore()
+        ds.upload(tmp_path / "data", "mnist", show_progress=False)
+        script = "import os, sys\nfor path in sys.argv[2::2]: print(sorted(os.listdir(path)))"
+        params = {"--part": ds.path("mnist/part"), "--whole": ds.path("mnist"), "--all": ds}
+        params = {name: reference.as_download() for name, reference in params.items()}
+        run = completed(ws, estimator, script=script, script_params=params)
+        run.download_file("logs/worker-0.log", "log")
+        assert Path("log").read_text().splitlines() == ["['b']", "['a', 'part']", "['mnist']"]
+
     def test_script_run_config_passes_its_arguments_in_order(self, ws: Workspace, yard: Yard) -> None:
         source = yard.source(MODEL_SCRIPT)
         arguments = ["--n", 5, "-v", "--negative", -3, "positional", "--flag"]

@@ -19,7 +19,7 @@ from pathlib import Path
 from tensoryard import context, outputs, snapshot
 from tensoryard.environment import EnvironmentBuilder
 from tensoryard.errors import CorruptRecordError, StoreError, TensoryardError
-from tensoryard.job import Job
+from tensoryard.job import DatastoreReference, Job
 from tensoryard.render import Placement, render
 from tensoryard.run import ENDS, NOT_STARTED, RunRecord
 from tensoryard.scheduler import GRACE_SECONDS, Phase, Scheduler
@@ -214,11 +214,10 @@ class RunDriver:
             raise CanceledError
 
     def _bring_data(self) -> None:
-        for reference in self.run.job.references().values():
+        for reference, target in _brought_to(self.folder, self.run.job).items():
             if reference.mode != "download":
                 continue
             source = self.workspace.store.local_path(keys.data(reference.path))
-            target = self.folder / "inputs" / reference.path
             if source is None or target.exists():
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -293,11 +292,16 @@ def launch_files(workspace: Workspace, job: Job, run_id: str, placement: Placeme
     """The rendered files of a run: `render` with the paths that this workspace gives it."""
     folder = workspace.run_folder(run_id)
     paths = {}
-    for reference in job.references().values():
-        brought = folder / "inputs" / reference.path
+    for reference, brought in _brought_to(folder, job).items():
         mounted = workspace.store.local_path(keys.data(reference.path))
         paths[reference] = str(mounted if reference.mode == "mount" and mounted else brought)
     return render(job, placement, run_id=run_id, run_dir=str(folder), local_paths=paths)
+
+
+def _brought_to(folder: Path, job: Job) -> dict[DatastoreReference, Path]:
+    """Where each reference is copied to: a folder for each, as one may be a part of another."""
+    references = dict.fromkeys(job.references().values())
+    return {reference: folder / "inputs" / str(at) / reference.path for at, reference in enumerate(references)}
 
 
 @contextmanager
