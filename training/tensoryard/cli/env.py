@@ -125,7 +125,9 @@ def build(
     quiet: bool,
 ) -> None:
     """
-    Build the environment of a job file, or one described by options, and print its interpreter.
+    Build the environment of a job, and print its interpreter.
+
+    The job is a file, or described by options.
 
     \b
     Examples:
@@ -166,9 +168,9 @@ def build(
 @_json
 def prune(unused_days: float, all_of_them: bool, yes: bool, as_json: bool) -> None:
     """
-    Remove environments that were not used for a while; one that a process uses stays.
+    Remove environments that were not used for a while.
 
-    Their locks stay, so that a later run gets the same packages again.
+    One that a process uses stays. Their locks stay too, so that a later run gets the same packages again.
 
     \b
     Examples:

@@ -9,10 +9,10 @@ from tensoryard.errors import UsageError
 
 @click.command()
 @click.argument("job", type=click.Path(path_type=Path), default="job.yaml")
-@click.option("--scheduler", type=click.Choice(["local", "slurm"]), default="local", help="What would launch it")
+@click.option("--scheduler", type=click.Choice(["local", "slurm"]), default="local", help="What would launch it.")
 @click.option("--hosts", metavar="A,B,C", help="Names of the nodes; the default is localhost, or node-1, node-2, ...")
-@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the job")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the files into this new folder")
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the job.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the files into this new folder.")
 def render(job: Path, scheduler: str, hosts: str | None, changes: tuple[str, ...], out: Path | None) -> None:
     """
     Show every file a job would run with: the launch script, the layout, TF_CONFIG of every task.
@@ -21,8 +21,9 @@ def render(job: Path, scheduler: str, hosts: str | None, changes: tuple[str, ...
     place of those from 2222; all else is byte for byte what `tyard run` executes.
 
     \b
-    tyard render job.yaml
-    tyard render job.yaml --scheduler slurm --hosts gpu-1,gpu-2 --set node_count=2
+    Examples:
+      tyard render job.yaml
+      tyard render job.yaml --scheduler slurm --hosts gpu-1,gpu-2 --set node_count=2
     """
     from tensoryard.controller import launch_files
     from tensoryard.job_file import load_job

@@ -1,0 +1,75 @@
+"""Runs the real `tyard` for tests: its own process, its own workspace, an environment that is there at once."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tensoryard.environment import Environment, EnvironmentSpec
+from tensoryard.environment.lock import recipe_key
+from tensoryard.environment.spec import recipe
+from tensoryard.job import Job
+
+HASH = "0123456789abcdef"
+
+
+class Tyard:
+    """`tyard` in a folder with a job; the job's environment is the bare interpreter of these tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.workspace = folder / "workspace"
+        self.environ = {
+            **os.environ,
+            "TYARD_WORKSPACE": str(self.workspace),
+            "TYARD_CACHE": str(folder / "cache"),
+            "TERM": "xterm",
+        }
+        _put_environment(folder / "cache", Job(experiment="job", entry_script="train.py").environment_spec())
+
+    def job(self, script: str, **fields: Any) -> None:
+        """Write job.yaml and its script."""
+        (self.folder / "train.py").write_text(script, encoding="utf-8")
+        fields = {"experiment": "job", "entry_script": "train.py"} | fields
+        (self.folder / "job.yaml").write_bytes(msgspec.json.encode(fields))
+        (self.folder / ".tyardignore").write_text("cache\nworkspace\n")
+
+    def start(self, *arguments: str, **how: Any) -> "subprocess.Popen[bytes]":
+        argv = [sys.executable, "-m", "tensoryard.cli", *arguments]
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | how
+        return subprocess.Popen(argv, cwd=self.folder, env=self.environ, **how)
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        """What it printed to stdout; the code is checked."""
+        out, _ = self.both(*arguments, code=code)
+        return out
+
+    def both(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        process = self.start(*arguments)
+        out, talk = process.communicate()
+        assert process.returncode == code, (out, talk)
+        return out.decode(), talk.decode()
+
+    def run(self, script: str, code: int = 0, **fields: Any) -> str:
+        """The id of a run of a script, at its end."""
+        self.job(script, **fields)
+        out = self("run", code=code)
+        return out.split()[1]
+
+
+def _put_environment(cache: Path, spec: EnvironmentSpec) -> None:
+    folder = cache / "environments" / HASH
+    (folder / "venv" / "bin").mkdir(parents=True)
+    (folder / "venv" / "bin" / "python").symlink_to(Path(sys.executable).resolve())
+    (folder / "used").touch()
+    record = Environment(
+        hash=HASH, name="plain", python="", python_version="", tensorflow="", lock_sha256="", created_at=time.time()
+    )
+    (folder / "environment.json").write_bytes(msgspec.json.encode(record))
+    locks = cache / "locks" / recipe_key(recipe(spec))
+    locks.mkdir(parents=True)
+    (locks / "environment").write_text(HASH)
