@@ -7,12 +7,23 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from launching import Yard
 
+from launching import Yard
 from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 
 ODD_NAMES = ["with blank", 'a "quote"', "it's", "$HOME", "naïve-été", "日本", "a;b&c", "-rf", "~", "%41", "*?[x]"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="record tests/golden anew; ends red where it changed"
+    )
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-golden"))
 
 
 @pytest.fixture(params=["file"])

@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import tensoryard
 from tensoryard.controller import Controller
 from tensoryard.environment import Environment, EnvironmentSpec, Log
 from tensoryard.job import Job, ParameterServer, ParameterServerTraining
@@ -133,6 +134,21 @@ class Yard:
             if mark in environ + command.encode():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def lay_out_by_hand(folder: Path, files: dict[str, str], scripts: dict[str, str]) -> None:
+    """A run's folder as the controller makes it; files: what `render` gave, scripts: by name in the source folder."""
+    for name in ("launch/path/tensoryard", "environment/bin", "source", "tasks", "logs", "outputs", "metrics"):
+        (folder / name).mkdir(parents=True)
+    (folder / "environment" / "bin" / "python").symlink_to(Path(sys.executable).resolve())
+    package = Path(tensoryard.__file__).parent
+    for name in ("rank.py", "end_record.py", "tf_config.py"):
+        shutil.copyfile(package / name, folder / "launch" / name)
+    shutil.copyfile(package / "context.py", folder / "launch" / "path" / "tensoryard" / "__init__.py")
+    for top, texts in (("launch", files), ("source", scripts)):
+        for name, text in texts.items():
+            (folder / top / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / top / name).write_text(text, encoding="utf-8")
 
 
 class StoreThat:

@@ -4,6 +4,7 @@ The job: what is asked of a run. One set of fields for job.yaml and Python, with
 Field values are checked here; `job_file` reads job.yaml and finds the line that an error is about.
 """
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +18,14 @@ from tensoryard.tf_config import Task, place
 if TYPE_CHECKING:
     from tensoryard.environment import EnvironmentSpec
 
+# Read-only in bash, or set by it as it goes: an `export` of these fails or is overwritten.
+_KEPT_BY_THE_SHELL = frozenset(
+    "BASHOPTS BASHPID BASH_ARGC BASH_ARGV BASH_ARGV0 BASH_COMMAND BASH_LINENO BASH_SOURCE BASH_SUBSHELL "
+    "BASH_VERSINFO BASH_VERSION COMP_WORDBREAKS DIRSTACK EPOCHREALTIME EPOCHSECONDS EUID FUNCNAME GROUPS HISTCMD "
+    "LINENO OLDPWD OPTARG OPTIND PIPESTATUS PPID PWD RANDOM SECONDS SHELLOPTS SHLVL SRANDOM UID _".split()
+)
+# NUL ends a string of the system's; a lone surrogate is half a character that UTF-8 cannot hold.
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 Way = Literal["single", "mpi", "parameter_server", "multi_worker_mirrored"]
 Count = Annotated[int, Meta(ge=1)]
 
@@ -142,6 +151,9 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
                     f"environment_variables: got the name `{name}`, allowed are letters, digits and `_`, "
                     "the first no digit"
                 )
+            if name.lower().startswith("tyard_") or name in _KEPT_BY_THE_SHELL:
+                owner = "bash keeps it" if name in _KEPT_BY_THE_SHELL else "names with `TYARD_` are Tensoryard's"
+                raise JobError(f"environment_variables: got the name `{name}`, which cannot be set: {owner}")
         for name, reference in self.references().items():
             if reference.datastore != "default":
                 raise JobError(f"{name}: got datastore `{reference.datastore}`, this workspace has `default`")
@@ -149,13 +161,24 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
             if path.is_absolute() or ".." in path.parts:
                 raise JobError(f"{name}: got path `{reference.path}`, it must be relative to the datastore")
         for name in self.inputs:
-            if not name.isidentifier() or not name.isascii():
+            if not re.fullmatch("[A-Za-z0-9_]+", name):
                 raise JobError(f"inputs: got the name `{name}`, allowed are letters, digits and `_`")
-        values = {"script_params": [*self.script_params, *self.script_params.values()]}
-        values["environment_variables"] = [*self.environment_variables.values()]
-        for name, texts in values.items():
-            if any(isinstance(text, str) and "\0" in text for text in texts):
-                raise JobError(f"{name}: a value holds the character NUL, which no process can be given")
+            same = [other for other in self.inputs if other.upper() == name.upper()]
+            if len(same) > 1:
+                raise JobError(f"inputs: `{same[0]}` and `{same[1]}` would both be TYARD_INPUT_{name.upper()}")
+        texts: dict[str, list[Any]] = {
+            "entry_script": [self.entry_script],
+            "script_params": [*self.script_params, *self.script_params.values()],
+            "environment_variables": [*self.environment_variables.values()],
+            "tags": [*self.tags, *self.tags.values()],
+            **{name: [reference.path] for name, reference in self.references().items()},
+        }
+        for name, values in texts.items():
+            for text in values:
+                if isinstance(text, str) and (found := _NO_TEXT.search(text)):
+                    raise JobError(
+                        f"{name}: got {text!a}, but {found[0]!a} is no character that a process can be given"
+                    )
         self.tasks()
 
     @property

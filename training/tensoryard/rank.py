@@ -207,7 +207,7 @@ class Supervisor:
             os.closerange(failing + 1, 1024)
             os.execvpe(command[0], command, environment)
         except OSError as error:
-            os.write(failing, f"{command[0]}: {error}".encode())
+            os.write(failing, f"{command[0]}: {error.strerror}".encode())
         os._exit(127)
 
     def script_environment(self) -> dict[str, str]:

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# rendered by tensoryard 1.2.3, run golden-0007, template job/multi_worker.sh.j2
+#SBATCH --chdir=/yard/runs/golden-0007
+#SBATCH --gpus-per-node=1
+#SBATCH --job-name=golden-0007
+#SBATCH --nodes=3
+#SBATCH --ntasks=3
+#SBATCH --ntasks-per-node=1
+#SBATCH --output=/yard/runs/golden-0007/logs/launch.log
+#SBATCH --requeue
+#SBATCH --time=91
+set -euo pipefail
+
+# exports
+export PYTHONUNBUFFERED=1
+export TYARD_RUN_DIR=/yard/runs/golden-0007
+export TYARD_RUN_ID=golden-0007
+export PATH="$TYARD_RUN_DIR/environment/bin:$PATH"
+TYARD_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd, -)
+export TYARD_HOSTS
+
+# the script and its arguments
+tyard_script=(
+  python
+  train.py
+  --epochs
+  3
+  --data
+  '/yard/data/it'"'"'s'
+)
+tyard_rank=("$TYARD_RUN_DIR/environment/bin/python" -I -S "$TYARD_RUN_DIR/launch/rank.py")
+cd "$TYARD_RUN_DIR/source"
+
+# launch: one supervisor a task; it finds its task by SLURM_PROCID
+srun \
+  --ntasks=3 \
+  --ntasks-per-node=1 \
+  --kill-on-bad-exit=1 \
+  "${tyard_rank[@]}" - "${tyard_script[@]}"

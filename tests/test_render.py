@@ -1,0 +1,205 @@
+"""
+The files that a job is launched with.
+
+`tests/golden/job/<case>/` holds the expected text of each; `pytest tests/test_render.py --update-golden` records
+them anew, prints what changed and ends red.
+"""
+
+import difflib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from launching import parameter_server
+from tensoryard.errors import JobError, UsageError
+from tensoryard.job import DatastoreReference, Job
+from tensoryard.render import Placement, preload, quote, render
+
+GOLDEN = Path(__file__).parent / "golden" / "job"
+DATA = DatastoreReference("default", "mnist/train")
+ODD = {
+    "--quotes": """it's a "quote" """,
+    "--shell": "$(reboot) `reboot` ; reboot && $HOME \\ *",
+    "--lines": "one\ntwo\n",
+    "--empty": "",
+    "-": "--",
+    "--umlaut": "Größe 日本 🎉",
+    "--flag": None,
+    "--rate": 1e-05,
+    "--data": DATA,
+}
+PLAIN = {"script_params": {"--epochs": "3", "--data": DATA}}
+JOBS = {
+    "single": PLAIN,
+    "single-odd": {
+        "entry_script": "-odd dir/it's.py",
+        "script_params": ODD,
+        "environment_variables": {"GREETING": 'it\'s $HOME\n"x"', "EMPTY": "", "task": "mine"},
+        "inputs": {"train": DATA},
+    },
+    "horovod": PLAIN | {"distributed_training": "mpi", "node_count": 2, "process_count_per_node": 4},
+    "parameter-server": PLAIN
+    | {
+        "distributed_training": parameter_server(worker_count=2, parameter_server_count=2, evaluator=True),
+        "node_count": 3,
+        "process_count_per_node": 2,
+    },
+    # As Azure ML's TensorflowConfiguration lays it out: no chief, worker 0 ends the run.
+    "parameter-server-azureml": PLAIN
+    | {
+        "distributed_training": parameter_server(worker_count=2, parameter_server_count=1, chief=False),
+        "node_count": 3,
+    },
+    "multi-worker": PLAIN
+    | {
+        "distributed_training": "multi_worker_mirrored",
+        "node_count": 3,
+        "use_gpu": True,
+        "max_run_duration_seconds": 5400,
+    },
+}
+CASES = [f"{name}-{scheduler}" for name in JOBS for scheduler in ("local", "slurm")] + ["multi-worker-slurm-no-hosts"]
+
+
+def rendered(case: str) -> dict[str, str]:
+    name, _, scheduler = case.removesuffix("-no-hosts").rpartition("-")
+    job = Job(**{"experiment": "golden", "entry_script": "train.py"} | JOBS[name])
+    if scheduler == "local":
+        placement = Placement(
+            "local", ("localhost",) * job.node_count, tuple(41000 + n for n in range(len(job.tasks())))
+        )
+    else:
+        hosts = () if case.endswith("-no-hosts") else tuple(f"gpu-{n}" for n in range(job.node_count))
+        placement = Placement("slurm", hosts)
+    with patch("tensoryard.__version__", "1.2.3"):
+        return render(
+            job,
+            placement,
+            run_id="golden-0007",
+            run_dir="/yard/runs/golden-0007",
+            local_paths={DATA: "/yard/data/it's"},
+        )
+
+
+def golden_files(case: str) -> dict[str, str]:
+    folder = GOLDEN / case
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def differences(case: str, expected: dict[str, str], found: dict[str, str]) -> Iterator[str]:
+    for name in sorted({*expected, *found}):
+        yield from difflib.unified_diff(
+            expected.get(name, "").splitlines(keepends=True),
+            found.get(name, "").splitlines(keepends=True),
+            f"golden/job/{case}/{name}" if name in expected else "no golden",
+            "rendered" if name in found else "not rendered",
+        )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rendered_files_are_the_golden_ones(case: str, update_golden: bool) -> None:
+    expected, found = golden_files(case), rendered(case)
+    difference = "".join(differences(case, expected, found))
+    if update_golden and (difference or expected != found):
+        for name in expected.keys() - found.keys():
+            (GOLDEN / case / name).unlink()
+        for name, text in found.items():
+            path = GOLDEN / case / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        print(f"recorded {GOLDEN / case}\n{difference}")
+    assert expected == found, f"{difference}\nif that is meant: pytest tests/test_render.py --update-golden"
+
+
+def test_no_golden_is_left_unused() -> None:
+    assert sorted(path.name for path in GOLDEN.iterdir()) == sorted(CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_scripts_are_clean_shell(case: str) -> None:
+    script = GOLDEN / case / "run.sh"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    # SC2016 asks whether a dollar in single quotes was meant to stay one: it was.
+    checked = subprocess.run(["shellcheck", "--exclude=SC2016", str(script)], capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_the_same_inputs_give_the_same_bytes() -> None:
+    assert [rendered(case) for case in CASES] == [rendered(case) for case in CASES]
+
+
+def test_rendering_writes_no_file_uses_no_network_and_starts_no_process() -> None:
+    """An audit hook sees every open, socket and process that Python makes; it cannot be removed, so in a child."""
+    program = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import test_render
+test_render.preload()
+test_render.rendered("single-local")
+seen = []
+def watch(event, arguments):
+    writes = event == "open" and (set(str(arguments[1] or "r")) & set("wax+") or (arguments[2] or 0) & 3)
+    if writes or event.startswith(("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn")):
+        seen.append((event, arguments))
+    changes = ("mkdir", "rename", "remove", "rmdir", "putenv", "symlink", "link", "truncate", "chmod", "utime")
+    if event.startswith("os.") and event[3:] in changes:
+        seen.append((event, arguments))
+sys.addaudithook(watch)
+for case in test_render.CASES:
+    test_render.rendered(case)
+print(seen)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(Path(__file__).parent)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_preload_loads_every_template() -> None:
+    preload()
+
+
+def test_too_few_hosts_are_refused() -> None:
+    job = Job(experiment="x", entry_script="train.py", distributed_training="multi_worker_mirrored", node_count=3)
+    with pytest.raises(JobError, match=r"^hosts: got 2 \(a, b\), the job needs 3$"):
+        render(job, Placement("slurm", ("a", "b")), run_id="x-0001", run_dir="/r", local_paths={})
+
+
+def test_a_folder_that_slurm_cannot_be_given_is_refused() -> None:
+    """Slurm reads #SBATCH lines itself, without the shell's quotes."""
+    job = Job(experiment="x", entry_script="train.py")
+    with pytest.raises(UsageError, match=r"^#SBATCH --chdir: got `/home/my runs`, Slurm allows letters"):
+        render(job, Placement("slurm", ()), run_id="x-0001", run_dir="/home/my runs", local_paths={})
+
+
+def test_a_thousand_tasks_share_one_cluster_text() -> None:
+    job = Job(experiment="x", entry_script="a.py", distributed_training="multi_worker_mirrored", node_count=1000)
+    files = render(
+        job, Placement("slurm", tuple(f"n{n}" for n in range(1000))), run_id="x-0001", run_dir="/r", local_paths={}
+    )
+    assert len(files) == 1002
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ("train.py", "train.py"),
+        ("--rate=1e-05", "--rate=1e-05"),
+        ("", "''"),
+        ("a b", "'a b'"),
+        ("it's", "'it'\"'\"'s'"),
+        ("~", "'~'"),
+        ("$x", "'$x'"),
+        ("a\n", "'a\n'"),
+    ],
+)
+def test_quote(value: str, word: str) -> None:
+    assert word == quote(value)
