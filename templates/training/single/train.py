@@ -42,32 +42,44 @@ def build_model(args: argparse.Namespace, image_shape: tuple[int, ...], classes:
 def main(args: argparse.Namespace) -> None:
     run = Run.get_context()
     tf.keras.utils.set_random_seed(args.seed)
-    images = load_idx(args.data_folder, "train-images-idx3")
-    labels = load_idx(args.data_folder, "train-labels-idx1").astype(np.int32)
+    images = tf.constant(load_idx(args.data_folder, "train-images-idx3"))
+    labels = tf.constant(load_idx(args.data_folder, "train-labels-idx1").astype(np.int32))
     test_images = tf.constant(load_idx(args.data_folder, "t10k-images-idx3"))
     test_labels = tf.constant(load_idx(args.data_folder, "t10k-labels-idx1").astype(np.int32))
     batch = min(args.batch_size, len(images))
-    steps = len(images) // batch
+    blocks = -(-(len(images) // batch) // 100)  # of at most 100 batches
+    steps = len(images) // batch // blocks  # batches in a block
 
-    model = build_model(args, images.shape[1:], int(labels.max()) + 1)
+    model = build_model(args, images.shape[1:], int(tf.reduce_max(labels)) + 1)
     optimizer = tf.keras.optimizers.SGD(args.learning_rate)
     optimizer.build(model.trainable_variables)  # its variables must exist before tracing and before restoring
 
-    # The whole epoch is one call. A Python loop over batches costs more than the arithmetic of a small model: it
+    # A block of batches is one call. A Python loop over batches costs more than the arithmetic of a small model: it
     # crosses from Python to TensorFlow several dozen times a step. jit_compile has XLA fuse what is left.
-    # Pass data as arguments: an array that the function closes over is copied into its graph.
     @tf.function(jit_compile=True)
-    def train_epoch(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+    def train_block(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         total = 0.0
         for step in tf.range(steps):  # tf.range makes a loop in the graph; Python's range would unroll it
             with tf.GradientTape() as tape:
-                logits = model(tf.gather(images, order[step]), training=True)
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(labels, order[step]), logits)
+                logits = model(images[step], training=True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels[step], logits)
                 loss = tf.reduce_mean(losses)
             gradients = tape.gradient(loss, model.trainable_variables)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
             total += loss
         return total / steps
+
+    def shuffled(epoch: int) -> tf.data.Dataset:
+        # Indices are shuffled and whole blocks gathered: a pipeline that handles one image at a time costs more than
+        # the training. Seeded by the epoch: a resumed run sees the batches that an unbroken one would have seen.
+        order = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=args.seed + epoch)
+        order = order.batch(steps * batch, drop_remainder=True)  # XLA compiles one shape
+
+        def gather(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            chosen = tf.reshape(chosen, [steps, batch])
+            return tf.gather(images, chosen), tf.gather(labels, chosen)
+
+        return order.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     @tf.function(jit_compile=True)
     def accuracy(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -81,13 +93,10 @@ def main(args: argparse.Namespace) -> None:
     if manager.restore_or_initialize():
         print(f"Resumed after epoch {int(epoch)}", flush=True)
 
-    images, labels = tf.constant(images), tf.constant(labels)
     while epoch < args.epochs:
         started = time.perf_counter()
-        # Seeded by the epoch: a resumed run sees the batches that an uninterrupted one would have seen.
-        order = np.random.default_rng([args.seed, int(epoch)]).permutation(len(images))[: steps * batch]
-        loss = float(train_epoch(images, labels, tf.constant(order.reshape(steps, batch))))
-        rate = steps * batch / (time.perf_counter() - started)  # the first epoch's includes compiling
+        loss = float(tf.reduce_mean([train_block(*block) for block in shuffled(int(epoch))]))
+        rate = blocks * steps * batch / (time.perf_counter() - started)  # the first epoch's includes compiling
         epoch.assign_add(1)
         manager.save()
         score = float(accuracy(test_images, test_labels))

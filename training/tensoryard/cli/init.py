@@ -75,7 +75,7 @@ def _write(folder: Path, kind: str, experiment: str, data: str) -> None:
             if file == "job.yaml":
                 # Quoted, as YAML takes a name such as `on` or `1.5` for something else than text.
                 text = text.replace('experiment: "mnist"', f'experiment: "{experiment}"', 1)
-                text = text.replace("mnist-0001, mnist-0002", f"{experiment}-0001, {experiment}-0002", 1)
+                text = text.replace("such as mnist-0001", f"such as {experiment}-0001", 1)
                 text = text.replace("path: mnist,", f"path: {data},", 1)
             # "x": of two at once in one folder, neither overwrites the other's file.
             with (folder / file).open("x", encoding="utf-8") as made:
