@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensoryard.cli.data import data
-from tensoryard.datastore import Datastore, Folder, clean_path, download_path, folder_files, listing, upload_files
+from tensoryard.datastore import Datastore
 from tensoryard.errors import AlreadyExistsError, NotFoundError, TensoryardError, UsageError
+from tensoryard.folders import Folder, clean_path, download_path, folder_files, listing, upload_files
 from tensoryard.idx_data import FILES, write_idx
 from tensoryard.job import DatastoreReference
 from tensoryard.store import Store, keys

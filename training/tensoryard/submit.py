@@ -30,7 +30,7 @@ def check(workspace: Workspace, job: Job) -> Job:
             f"compute_target: got `{job.compute_target}`, this workspace has {', '.join(f'`{t}`' for t in TARGETS)}"
         )
     for field, reference in job.references().items():
-        from tensoryard.datastore import holds  # not loaded by jobs without data
+        from tensoryard.folders import holds  # not loaded by jobs without data
 
         if not holds(workspace.store, reference.path):
             raise JobError(

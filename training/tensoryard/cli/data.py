@@ -43,7 +43,7 @@ def upload(src: Path, target: str | None, overwrite: bool) -> None:
       tyard data upload ./mnist
       tyard data upload ./images photos/train --overwrite
     """
-    from tensoryard.datastore import folder_files, summary, upload_files
+    from tensoryard.folders import folder_files, summary, upload_files
 
     if target is None:
         target = src.resolve().name if src.is_dir() else ""
@@ -67,7 +67,7 @@ def download(path: str, folder: Path, overwrite: bool) -> None:
       tyard data download mnist --to ./mnist
       tyard data download photos/train/cat.png --to .
     """
-    from tensoryard.datastore import download_path, summary
+    from tensoryard.folders import download_path, summary
 
     done = download_path(_store(), path, folder, whole_paths=False, overwrite=overwrite, show_progress=True)
     click.echo(summary("Downloaded", done, str(folder)), err=True)
@@ -88,7 +88,7 @@ def list_command(path: str, as_json: bool) -> None:
       tyard data list photos --json
     """
     from tensoryard.cli.tables import print_json, print_table, size
-    from tensoryard.datastore import listing
+    from tensoryard.folders import listing
 
     found = listing(_store(), path)
     if as_json:
@@ -120,7 +120,7 @@ def fetch(name: str, path: str | None, overwrite: bool) -> None:
     import tempfile
 
     from tensoryard import idx_data
-    from tensoryard.datastore import clean_path, folder_files, summary, upload_files
+    from tensoryard.folders import clean_path, folder_files, summary, upload_files
     from tensoryard.store.disk import plain_errors
 
     path = clean_path(path or name)
