@@ -6,7 +6,7 @@ Field values are checked here; `job_file` reads job.yaml and finds the line that
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
