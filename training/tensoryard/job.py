@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 # Read-only in bash, or set by it as it goes: an `export` of these fails or is overwritten.
 _KEPT_BY_THE_SHELL = frozenset(
-    "BASHOPTS BASHPID BASH_ARGC BASH_ARGV BASH_ARGV0 BASH_COMMAND BASH_LINENO BASH_SOURCE BASH_SUBSHELL "
-    "BASH_VERSINFO BASH_VERSION COMP_WORDBREAKS DIRSTACK EPOCHREALTIME EPOCHSECONDS EUID FUNCNAME GROUPS HISTCMD "
-    "LINENO OLDPWD OPTARG OPTIND PIPESTATUS PPID PWD RANDOM SECONDS SHELLOPTS SHLVL SRANDOM UID _".split()
+    ["BASHOPTS", "BASHPID", "BASH_ARGC", "BASH_ARGV", "BASH_ARGV0", "BASH_COMMAND", "BASH_LINENO", "BASH_SOURCE", "BASH_SUBSHELL", "BASH_VERSINFO", "BASH_VERSION", "COMP_WORDBREAKS", "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME", "GROUPS", "HISTCMD", "LINENO", "OLDPWD", "OPTARG", "OPTIND", "PIPESTATUS", "PPID", "PWD", "RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "UID", "_"]
 )
 # NUL ends a string of the system's; a lone surrogate is half a character that UTF-8 cannot hold.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -246,6 +244,15 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
             elif value is not None:
                 words.append(str(value))
         return words
+
+    def with_requirements(self) -> "Job":
+        """The job with the lines of its requirements file among pip_packages. Raises JobError for one uv cannot take."""
+        if self.pip_requirements_file is None:
+            return self
+        from tensoryard.environment.spec import requirements_file
+
+        listed = requirements_file(Path(self.source_directory) / self.pip_requirements_file)
+        return msgspec.structs.replace(self, pip_packages=(*self.pip_packages, *listed), pip_requirements_file=None)
 
     def environment_spec(self) -> "EnvironmentSpec":
         """The environment that the job asks for. Raises JobError for versions that do not go together."""

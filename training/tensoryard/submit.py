@@ -43,12 +43,8 @@ def check(workspace: Workspace, job: Job) -> Job:
         if earlier.outputs() is None:
             raise JobError(f"resume_from: `{earlier.id}` has not ended yet", hint=f"tyard runs show {earlier.id}")
         job = msgspec.structs.replace(job, resume_from=earlier.id)
-    if job.pip_requirements_file is not None:
-        from tensoryard.environment.spec import requirements_file
-
-        # Read now: the run must not change when the file does.
-        listed = requirements_file(Path(job.source_directory) / job.pip_requirements_file)
-        job = msgspec.structs.replace(job, pip_packages=(*job.pip_packages, *listed), pip_requirements_file=None)
+    # Read now: the run must not change when the file does.
+    job = job.with_requirements()
     job.environment_spec()
     return job
 

@@ -195,16 +195,9 @@ def _builder() -> "VenvBuilder":
 
 
 def _spec_of_job(path: Path) -> "EnvironmentSpec":
-    import msgspec
-
-    from tensoryard.environment.spec import requirements_file
     from tensoryard.job_file import load_job
 
-    job = load_job(path)
-    if job.pip_requirements_file is not None:
-        listed = requirements_file(Path(job.source_directory) / job.pip_requirements_file)
-        job = msgspec.structs.replace(job, pip_packages=(*job.pip_packages, *listed))
-    return job.environment_spec()
+    return load_job(path).with_requirements().environment_spec()
 
 
 def _minute(at: float) -> str:
