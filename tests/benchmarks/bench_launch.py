@@ -23,7 +23,9 @@ from uv import find_uv_bin
 from tensoryard.environment.spec import environment_spec
 from tensoryard.environment.venv import VenvBuilder
 
-SCRIPT = 'import time\nprint("FIRST", time.time(), flush=True)\ntime.sleep(0.1)\nprint("LAST", time.time(), flush=True)\n'
+SCRIPT = (
+    'import time\nprint("FIRST", time.time(), flush=True)\ntime.sleep(0.1)\nprint("LAST", time.time(), flush=True)\n'
+)
 SUBMITIT = """\
 import submitit, subprocess
 executor = submitit.LocalExecutor(folder="submitit-logs")
@@ -59,9 +61,7 @@ def main() -> None:
         show(measure(commands, folder, repeats), repeats)
 
 
-def measure(
-    commands: dict[str, list[str]], folder: Path, repeats: int
-) -> dict[str, tuple[list[float], list[float]]]:
+def measure(commands: dict[str, list[str]], folder: Path, repeats: int) -> dict[str, tuple[list[float], list[float]]]:
     """Seconds to the first line and from the last line to the prompt, by command."""
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in commands}
     for turn in range(repeats + 1):
