@@ -246,7 +246,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         return words
 
     def with_requirements(self) -> "Job":
-        """The job with the lines of its requirements file among pip_packages. Raises JobError for one uv cannot take."""
+        """The job with its requirements file read into pip_packages. Raises JobError for a line that cannot be."""
         if self.pip_requirements_file is None:
             return self
         from tensoryard.environment.spec import requirements_file
