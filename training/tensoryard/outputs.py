@@ -7,8 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from tensoryard.errors import AlreadyExistsError, NotFoundError
+from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
 from tensoryard.run import OutputFile, Outputs, RunRecord
+from tensoryard.store import keys
 
 
 def conclude(run: RunRecord, folder: Path) -> Outputs:
@@ -16,36 +17,21 @@ def conclude(run: RunRecord, folder: Path) -> Outputs:
     outputs.json of a run whose tasks have ended, written if it is not there yet.
 
     folder: the run's, with outputs/ in it. A link is followed only to a file inside outputs/; anything else
-    that is no file is left out with a warning.
+    that is no file, or has a name that no store can hold, is left out with a warning.
     """
     found = run.outputs()
     if found is not None:
         return found
-    files, warnings = [], []
-    top = (folder / "outputs").resolve()
+    warnings = _take_back(folder)
+    files = []
     for path in _walk(folder / "outputs"):
         name = path.relative_to(folder).as_posix()
         try:
-            name.encode()
-        except UnicodeEncodeError:
-            warnings.append(f"{name!r} was left out: its name is not UTF-8")
-            continue
-        if path.is_symlink() and not path.resolve().is_relative_to(top):
-            warnings.append(f"{name} was left out: it is a link to {path.readlink()}, outside of ./outputs")
-            continue
-        try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                warnings.append(f"{name} was left out: it is no file")
-                continue
-            digest = _sha256(path)
-        except OSError as error:
-            warnings.append(f"{name} was left out: {error.strerror}")
-            continue
-        entry = run.store.stat(run.key(name))
-        if entry is None:
-            raise NotFoundError(f"run `{run.id}`: {name} went away while it was listed")
-        files.append(OutputFile(name, status.st_size, digest, entry.etag))
+            files.append(_listed(run, path, name, folder / "outputs"))
+        except _LeftOutError as reason:
+            # A name may hold anything, half characters and line breaks too: shown as Python would write it.
+            shown = name if name.isprintable() else ascii(name)
+            warnings.append(f"{shown} was left out: {reason}")
     outputs = Outputs(tuple(sorted(files, key=lambda file: file.path)), tuple(warnings))
     try:
         run.store.put(run.key("outputs.json"), msgspec.json.encode(outputs))
@@ -54,13 +40,64 @@ def conclude(run: RunRecord, folder: Path) -> Outputs:
     return outputs
 
 
+class _LeftOutError(Exception):
+    """Why a path is not among the outputs."""
+
+
+def _listed(run: RunRecord, path: Path, name: str, top: Path) -> OutputFile:
+    if path.is_symlink() and not _is_inside(path, top):
+        raise _LeftOutError(f"it is a link to {path.readlink()}, outside of ./outputs")
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise _LeftOutError("it is no file")
+        key = keys.check_key(run.key(name), "its name cannot be kept")
+        digest = _sha256(path)
+    except OSError as error:
+        raise _LeftOutError(error.strerror or str(error)) from None
+    except UsageError as error:
+        raise _LeftOutError(error.message) from None
+    entry = run.store.stat(key)
+    if entry is None:
+        raise NotFoundError(f"run `{run.id}`: {name} went away while it was listed")
+    return OutputFile(name, status.st_size, digest, entry.etag)
+
+
+def _take_back(folder: Path) -> list[str]:
+    """
+    Warnings about an outputs folder that the script replaced by one of its own.
+
+    `rm -r outputs; mkdir outputs` removes the link to the run's folder: what was written then is moved there.
+    """
+    outputs, own = folder / "outputs", folder / "source" / "outputs"
+    if outputs.is_symlink():
+        outputs.unlink()
+        outputs.mkdir()
+        return ["outputs was left out: the script replaced it by a link"]
+    outputs.mkdir(exist_ok=True)
+    if own.is_symlink() or not own.is_dir():
+        return []
+    warnings = []
+    for path in sorted(own.iterdir()):
+        if (outputs / path.name).exists():
+            warnings.append(f"source/outputs/{path.name} was left where it is: outputs/{path.name} is there too")
+        else:
+            path.rename(outputs / path.name)
+    return warnings
+
+
+def _is_inside(path: Path, top: Path) -> bool:
+    # Not Path.resolve(): it raises for a link to itself.
+    return os.path.realpath(path).startswith(os.path.realpath(top) + os.sep)
+
+
 def _walk(folder: Path) -> list[Path]:
     paths = []
     for here, folders, names in os.walk(folder):
         # A link to a folder is listed like a file and refused there: it is never entered.
         paths += [Path(here, name) for name in names]
         paths += [Path(here, name) for name in folders if Path(here, name).is_symlink()]
-    return paths
+    return sorted(paths)
 
 
 def _sha256(path: Path) -> str:
