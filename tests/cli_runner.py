@@ -1,5 +1,6 @@
 """Runs the real `tyard` for tests: its own process, its own workspace, an environment that is there at once."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -29,12 +30,12 @@ class Tyard:
             "TYARD_CACHE": str(folder / "cache"),
             "TERM": "xterm",
         }
-        _put_environment(folder / "cache", Job(experiment="job", entry_script="train.py").environment_spec())
 
     def job(self, script: str, **fields: Any) -> None:
         """Write job.yaml and its script."""
         (self.folder / "train.py").write_text(script, encoding="utf-8")
         fields = {"experiment": "job", "entry_script": "train.py"} | fields
+        _put_environment(self.folder / "cache", msgspec.convert(fields, Job).environment_spec())
         (self.folder / "job.yaml").write_bytes(msgspec.json.encode(fields))
         (self.folder / ".tyardignore").write_text("cache\nworkspace\n")
 
@@ -63,13 +64,14 @@ class Tyard:
 
 def _put_environment(cache: Path, spec: EnvironmentSpec) -> None:
     folder = cache / "environments" / HASH
-    (folder / "venv" / "bin").mkdir(parents=True)
-    (folder / "venv" / "bin" / "python").symlink_to(Path(sys.executable).resolve())
+    (folder / "venv" / "bin").mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (folder / "venv" / "bin" / "python").symlink_to(Path(sys.executable).resolve())
     (folder / "used").touch()
     record = Environment(
         hash=HASH, name="plain", python="", python_version="", tensorflow="", lock_sha256="", created_at=time.time()
     )
     (folder / "environment.json").write_bytes(msgspec.json.encode(record))
     locks = cache / "locks" / recipe_key(recipe(spec))
-    locks.mkdir(parents=True)
+    locks.mkdir(parents=True, exist_ok=True)
     (locks / "environment").write_text(HASH)

@@ -43,7 +43,7 @@ def test_every_command_and_option_has_help(path: str) -> None:
     command = ALL[path]
     assert command.help
     unexplained = [param.name for param in command.params if isinstance(param, click.Option) and not param.help]
-    assert [] == unexplained
+    assert unexplained == []
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -118,13 +118,13 @@ def test_completion_offers_commands_options_runs_and_models(cli: Tyard) -> None:
     run = cli.run("open('outputs/model', 'w').write('weights')")
     cli("models", "register", "digits", "--run", run, "--path", "outputs/model")
     cli("models", "alias", "digits:1", "champion")
-    assert ["run", "runs"] == complete(cli, "tyard ru")
-    assert ["--kill"] == complete(cli, "tyard runs cancel --k")
-    assert ["latest"] == complete(cli, "tyard runs show la")
+    assert complete(cli, "tyard ru") == ["run", "runs"]
+    assert complete(cli, "tyard runs cancel --k") == ["--kill"]
+    assert complete(cli, "tyard runs show la") == ["latest"]
     assert [run] == complete(cli, "tyard runs show job-")
-    assert ["digits"] == complete(cli, "tyard models show d")
-    assert ["digits@champion"] == complete(cli, "tyard models show digits@")
-    assert ["digits:1"] == complete(cli, "tyard models show digits:")
+    assert complete(cli, "tyard models show d") == ["digits"]
+    assert complete(cli, "tyard models show digits@") == ["digits@champion"]
+    assert complete(cli, "tyard models show digits:") == ["digits:1"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -152,9 +152,7 @@ def test_the_schema_accepts_what_a_job_file_may_hold(fields: dict[str, object]) 
     fastjsonschema.compile(job_schema())({"entry_script": "train.py", **fields})
 
 
-@pytest.mark.parametrize(
-    "fields", [{}, {"entry_script": "a", "nodes": 2}, {"entry_script": "a", "node_count": 0}]
-)
+@pytest.mark.parametrize("fields", [{}, {"entry_script": "a", "nodes": 2}, {"entry_script": "a", "node_count": 0}])
 def test_the_schema_refuses_what_a_job_file_may_not_hold(fields: dict[str, object]) -> None:
     with pytest.raises(fastjsonschema.JsonSchemaException):
         fastjsonschema.compile(job_schema())(fields)
@@ -170,9 +168,10 @@ def test_every_field_of_the_schema_is_described(cli: Tyard) -> None:
 
 
 def test_doctor_names_a_fix_for_all_that_is_missing(cli: Tyard) -> None:
+    cli.job("")
     findings = {one["name"]: one for one in json.loads(cli("doctor", "--json"))}
-    assert [] == [one for one in findings.values() if not one["ok"] and not one["fix"]]
-    assert "1 built" == findings["environments"]["found"]
+    assert [one for one in findings.values() if not one["ok"] and not one["fix"]] == []
+    assert findings["environments"]["found"] == "1 built"
     assert str(cli.workspace) == findings["workspace"]["found"]
     assert {"python", "uv", "bash", "cache", "gpu", "mpirun", "cmake", "g++"} <= set(findings)
 
@@ -194,4 +193,4 @@ def test_doctor_names_a_run_that_nobody_drives(cli: Tyard) -> None:
     (cli.workspace / "queue" / "local" / "job-0007").touch()
     findings = {one["name"]: one for one in json.loads(cli("doctor", "--json"))}
     assert not findings["controller"]["ok"]
-    assert "tyard runs stream job-0007" == findings["controller"]["fix"]
+    assert findings["controller"]["fix"] == "tyard runs stream job-0007"

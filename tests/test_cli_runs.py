@@ -1,0 +1,249 @@
+"""`tyard runs`: list, show, logs, files, download, cancel, resubmit."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli_runner import Tyard
+from tensoryard.run import RunRecord
+from tensoryard.store.file import FileStore
+
+SCRIPT = """
+import os
+from tensoryard import Run
+run = Run.get_context()
+for epoch in range(3):
+    print("epoch", epoch)
+    run.log("accuracy", epoch / 4)
+os.makedirs("outputs/model")
+open("outputs/model/weights", "wb").write(bytes(range(256)))
+open("outputs/notes.txt", "w").write("notes")
+"""
+WAIT = """
+import time
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Tyard:
+    return Tyard(tmp_path)
+
+
+def record(cli: Tyard, run: str) -> RunRecord:
+    return RunRecord(FileStore(cli.workspace), run)
+
+
+def test_list_is_newest_first_and_filtered(cli: Tyard) -> None:
+    cli.run(SCRIPT, experiment="mnist")
+    cli.run("raise SystemExit(1)", code=3, experiment="other")
+    rows = json.loads(cli("runs", "list", "--json"))
+    assert [(row["id"], row["experiment"], row["stage"]) for row in rows] == [
+        ("other-0002", "other", "Failed"),
+        ("mnist-0001", "mnist", "Completed"),
+    ]
+    assert rows[1]["metrics"] == {"accuracy": 0.5}
+    assert [row["id"] for row in json.loads(cli("runs", "list", "--experiment=mnist", "--json"))] == ["mnist-0001"]
+    assert [row["id"] for row in json.loads(cli("runs", "list", "--stage=failed", "--json"))] == ["other-0002"]
+    out, talk = cli.both("runs", "list", "--limit", "1")
+    assert [line.split()[0] for line in out.splitlines()] == ["RUN", "other-0002"]
+    assert talk == "There are older runs: `--limit 2` shows more\n"
+
+
+def test_an_empty_workspace_has_no_runs_and_says_how_to_make_one(cli: Tyard) -> None:
+    assert cli.both("runs", "list") == ("", "No runs yet\n")
+    assert json.loads(cli("runs", "list", "--json")) == []
+    _, talk = cli.both("runs", "show", code=1)
+    assert "hint: there are no runs here yet; `tyard run job.yaml` makes one" in talk
+    assert not cli.workspace.exists()
+
+
+def test_a_corrupt_run_is_named_and_the_others_are_listed(cli: Tyard) -> None:
+    bad, good = cli.run(""), cli.run("")
+    job = cli.workspace / "runs" / bad / "job.json"
+    job.chmod(0o644)
+    job.write_text("{")
+    out, talk = cli.both("runs", "list", "--json")
+    assert [good] == [row["id"] for row in json.loads(out)]
+    assert talk.startswith(f"warning: {bad} cannot be read: ")
+
+
+def test_show_has_stages_tasks_metrics_and_where_it_is(cli: Tyard) -> None:
+    cli.run(SCRIPT, tags={"purpose": "test"})
+    found = json.loads(cli("runs", "show", "--json"))
+    assert [span["stage"] for span in found["stages"]] == [
+        "Preparing",
+        "Scaling",
+        "Running",
+        "Post-processing",
+        "Completed",
+    ]
+    assert found["metrics"] == {"accuracy": [0.0, 0.25, 0.5]}
+    assert found["tags"] == {"purpose": "test"}
+    assert [(task["task"], task["exit_code"]) for task in found["tasks"]] == [("worker-0", 0)]
+    assert found["tasks"][0]["peak_memory_bytes"] > 0
+    assert str(cli.workspace / "runs" / "job-0001") == found["path"]
+    assert found["job"]["entry_script"] == "train.py"
+    text = cli("runs", "show", "1")
+    assert "metrics      accuracy=0.5" in text
+    assert "exit code 0" in text
+
+
+def test_a_run_that_is_not_there_is_answered_with_the_nearest(cli: Tyard) -> None:
+    cli.run("", experiment="mnist")
+    _, talk = cli.both("runs", "show", "mnst-0001", code=1)
+    assert talk == "error: run: there is no `mnst-0001`\n\nhint: runs here: mnist-0001\n"
+
+
+def test_logs_of_all_tasks_have_their_names_and_of_one_are_its_bytes(cli: Tyard) -> None:
+    cli.run(
+        r"import os, sys; sys.stdout.buffer.write(b'\xff\r\n' + os.environ['TYARD_TASK'].encode() + b'\nend')",
+        distributed_training="multi_worker_mirrored",
+        node_count=2,
+    )
+    process = cli.start("runs", "logs")
+    out, _ = process.communicate()
+    assert out == b"".join(
+        b"%s | \xff\r\n%s | %s\n%s | end\n" % (name, name, name, name) for name in (b"worker-0", b"worker-1")
+    )
+    out, _ = cli.start("runs", "logs", "latest", "--task", "worker-1").communicate()
+    assert out == b"\xff\r\nworker-1\nend"
+    assert cli("runs", "logs", "--task", "worker-0", "--tail", "1") == "end"
+    assert cli("runs", "logs", "--tail", "1") == "worker-0 | end\nworker-1 | end\n"
+    _, talk = cli.both("runs", "logs", "--task", "worker-9", code=1)
+    assert "hint: this run has `launch`, `worker-0`, `worker-1`" in talk
+
+
+@pytest.mark.parametrize(("tail", "lines"), [(0, 0), (1, 1), (3, 3), (70000, 70000), (90000, 80000)])
+def test_tail_counts_lines_from_the_end_of_a_long_log(cli: Tyard, tail: int, lines: int) -> None:
+    cli.run("for number in range(80000): print(number)")
+    out = cli("runs", "logs", "--task", "worker-0", "--tail", str(tail))
+    assert [str(number) for number in range(80000 - lines, 80000)] == out.splitlines()
+
+
+def test_files_are_listed_with_size_and_digest(cli: Tyard) -> None:
+    cli.run(SCRIPT)
+    found = {one["path"]: one for one in json.loads(cli("runs", "files", "--json"))}
+    assert list(found)[:3] == ["logs/launch.log", "logs/worker-0.log", "metrics/worker-0.jsonl"]
+    assert list(found)[3:] == ["outputs/model/weights", "outputs/notes.txt"]
+    assert found["outputs/model/weights"]["size_bytes"] == 256
+    assert len(found["outputs/model/weights"]["sha256"]) == 64
+    assert found["logs/worker-0.log"]["sha256"] is None
+    assert "outputs/notes.txt       5 B" in cli("runs", "files", "1")
+
+
+def test_download_takes_what_is_named_or_everything(cli: Tyard) -> None:
+    cli.run(SCRIPT)
+    cli("runs", "download", "latest", "outputs/model", "--to", "got")
+    assert bytes(range(256)) == (cli.folder / "got" / "outputs" / "model" / "weights").read_bytes()
+    assert [path.name for path in (cli.folder / "got").rglob("*") if path.is_file()] == ["weights"]
+    assert cli("runs", "download", "1") == "job-0001\n"
+    assert (cli.folder / "job-0001" / "logs" / "worker-0.log").read_text() == "epoch 0\nepoch 1\nepoch 2\n"
+    _, talk = cli.both("runs", "download", "1", "outputs/nothing", code=1)
+    assert "there is no `outputs/nothing`" in talk
+    assert "`outputs/notes.txt`" in talk
+
+
+def test_download_refuses_bytes_that_are_not_the_recorded_ones(cli: Tyard) -> None:
+    run = cli.run(SCRIPT)
+    (cli.workspace / "runs" / run / "outputs" / "notes.txt").write_text("other")
+    _, talk = cli.both("runs", "download", run, "outputs/notes.txt", "--to", "got", code=1)
+    assert "recorded was" in talk
+    assert [path for path in (cli.folder / "got").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("path", ["../escaped", "/tmp/escaped", "outputs/../../escaped"])
+def test_download_refuses_a_record_that_leads_out_of_the_folder(cli: Tyard, path: str) -> None:
+    run = cli.run(SCRIPT)
+    listed = cli.workspace / "runs" / run / "outputs.json"
+    text = listed.read_text().replace("outputs/notes.txt", path)
+    listed.chmod(0o644)
+    listed.write_text(text)
+    _, talk = cli.both("runs", "download", run, "--to", "deep/er/got", code=2)
+    assert talk.startswith("error: path: got ")
+    assert list(cli.folder.rglob("escaped")) == []
+
+
+def test_download_refuses_a_link_that_leads_out_of_the_folder(cli: Tyard) -> None:
+    run = cli.run(SCRIPT)
+    (cli.folder / "elsewhere").mkdir()
+    (cli.folder / "got").mkdir()
+    (cli.folder / "got" / "outputs").symlink_to("../elsewhere")
+    cli.both("runs", "download", run, "--to", "got", code=2)
+    assert list((cli.folder / "elsewhere").iterdir()) == []
+
+
+def test_cancel_waits_until_the_run_has_ended(cli: Tyard) -> None:
+    cli.job(WAIT)
+    assert cli("run", "--detach") == "Submitted job-0001\n"
+    assert cli("runs", "cancel", "latest") == "Canceled job-0001\n"
+    assert record(cli, "job-0001").state().stage == "Canceled"
+    assert cli("runs", "cancel", "1") == "job-0001 has ended already: Canceled\n"
+
+
+def test_cancel_starts_a_controller_where_none_is_at_work(cli: Tyard) -> None:
+    """A machine that was switched off leaves a queued run and nobody to end it."""
+    run = cli.run("")
+    left = cli.workspace / "runs" / "job-0009"
+    shutil.copytree(cli.workspace / "runs" / run, left)
+    for name in ("events.jsonl", "outputs.json"):
+        (left / name).unlink()
+    (cli.workspace / "queue" / "local").mkdir(parents=True, exist_ok=True)
+    (cli.workspace / "queue" / "local" / "job-0009").touch()
+    assert cli("runs", "cancel", "9") == "Canceled job-0009\n"
+
+
+def test_resubmit_runs_the_old_source_with_changed_fields(cli: Tyard) -> None:
+    first = cli.run("import sys; print('first', sys.argv[1:])", script_params={"--epochs": 1})
+    (cli.folder / "train.py").unlink()
+    (cli.folder / "job.yaml").unlink()
+    out = cli("runs", "resubmit", first, "--set", "script_params.--epochs=7", "--set", "tags.again=yes")
+    assert "Submitted job-0002" in out
+    assert "worker-0 | first ['--epochs', '7']" in out
+    again = record(cli, "job-0002")
+    assert record(cli, first).snapshot() == again.snapshot()
+    assert again.job.tags == {"again": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("source_directory=.", "error: --set: `source_directory` belongs to the snapshot of `job-0001`"),
+        ("entry_script=other.py", "error: entry_script: `other.py` is not in the snapshot of `job-0001`"),
+        ("nodes=2", "error: job-0001: unknown field `nodes`\n\nhint: did you mean `node_count`?"),
+        ("node_count=0", "error: job-0001: node_count: got `0`"),
+    ],
+)
+def test_resubmit_refuses_what_the_snapshot_cannot_run(cli: Tyard, change: str, error: str) -> None:
+    cli.run("")
+    _, talk = cli.both("runs", "resubmit", "1", "--set", change, code=2)
+    assert talk.startswith(error)
+    assert [path.name for path in (cli.workspace / "runs").iterdir()] == ["job-0001"]
+
+
+def test_stream_of_an_ended_run_shows_it_again(cli: Tyard) -> None:
+    run = cli.run("print('hello'); raise SystemExit(4)", code=3)
+    assert "worker-0 | hello\n" in cli("runs", "stream", code=3)
+    assert json.loads(cli("runs", "stream", run, "--json", code=3).splitlines()[-1])["task_exit_code"] == 4
+
+
+def test_a_log_of_one_endless_line_is_followed_in_little_memory(cli: Tyard, tmp_path: Path) -> None:
+    cli.job("import sys\nfor _ in range(256): sys.stdout.write('x' * (1 << 20))")
+    # Not ru_maxrss, which begins with what the parent had.
+    program = (
+        "import sys; from tensoryard.cli.main import main; sys.argv = ['tyard', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "finally: print(next(line for line in open('/proc/self/status') if 'VmHWM' in line), file=sys.stderr)"
+    )
+    stream, logs = ["runs", "stream"], ["runs", "logs"]
+    for words in (["run"], stream, [*stream, "--json"], logs, [*logs, "--tail=1"]):
+        argv = [sys.executable, "-c", program, *words]
+        with (tmp_path / "out").open("wb") as out:
+            done = subprocess.run(argv, env=cli.environ, cwd=cli.folder, stdout=out, stderr=subprocess.PIPE)
+        assert (tmp_path / "out").stat().st_size >= 256 << 20
+        assert int(done.stderr.split()[-2]) < 100 << 10
