@@ -122,6 +122,10 @@ class Yard:
         mark = os.fsencode(self.run_folder(run))
         return [(pid, command) for pid, command, environ in all_processes() if mark in environ + command.encode()]
 
+    def running(self, text: str) -> list[int]:
+        """Processes whose command line holds a text."""
+        return [pid for pid, command, _ in all_processes() if text in command]
+
     def leftovers(self, run: RunRecord) -> list[str]:
         return [command for _, command in self.processes(run)]
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tensoryard import context, outputs, snapshot
-from tensoryard.environment import EnvironmentBuilder
+from tensoryard.environment import EnvironmentBuilder, interruption
 from tensoryard.errors import CorruptRecordError, StoreError, TensoryardError
 from tensoryard.job import DatastoreReference, Job
 from tensoryard.render import Placement, render
@@ -67,8 +67,11 @@ class Controller:
             queued = self._queue()
             for run_id in queued:
                 if run_id not in drivers:
-                    drivers[run_id] = threading.Thread(target=self._drive, args=(run_id,), name=run_id)
+                    in_line = threading.Event()
+                    drivers[run_id] = threading.Thread(target=self._drive, args=(run_id, in_line), name=run_id)
                     drivers[run_id].start()
+                    # First come, first served: the next one does not reach the scheduler before this one.
+                    in_line.wait()
             drivers = {run_id: thread for run_id, thread in drivers.items() if thread.is_alive() or run_id in queued}
             if not drivers:
                 return
@@ -79,11 +82,11 @@ class Controller:
         names = self.workspace.store.children(keys.queued(self.target))
         return sorted(names, key=lambda name: (keys.parse_run_id(name) or ("", 0))[1])
 
-    def _drive(self, run_id: str) -> None:
+    def _drive(self, run_id: str, in_line: threading.Event) -> None:
         tries = 0
         while True:
             try:
-                self._drive_to_end(RunRecord(self.workspace.store, run_id), last_try=tries >= RETRIES)
+                self._drive_to_end(RunRecord(self.workspace.store, run_id), in_line, last_try=tries >= RETRIES)
                 self.workspace.store.delete(keys.queued(self.target, run_id))
                 return
             except StoreError as error:
@@ -91,18 +94,20 @@ class Controller:
                 tries += 1
                 print(f"{run_id}: {error.message}; trying again in {RETRY_SECONDS:g} s", file=sys.stderr, flush=True)
                 time.sleep(RETRY_SECONDS)
+            finally:
+                in_line.set()
 
-    def _drive_to_end(self, run: RunRecord, *, last_try: bool) -> None:
-        driver = RunDriver(self, run)
+    def _drive_to_end(self, run: RunRecord, in_line: threading.Event, *, last_try: bool) -> None:
+        driver = RunDriver(self, run, in_line)
         try:
             driver.drive()
         except CanceledError:
             run.add(stage="Canceled", reason="canceled before it started")
-        except CorruptRecordError as error:
+        except StoreError as error:
+            if not last_try and not isinstance(error, CorruptRecordError):
+                raise
             driver.fail(error.message, error.hint)
         except TensoryardError as error:
-            if isinstance(error, StoreError) and not last_try:
-                raise
             driver.fail(error.message, error.hint)
         except OSError as error:
             driver.fail(f"`{error.filename or driver.folder}`: {error.strerror or error}")
@@ -112,9 +117,14 @@ class Controller:
 
 
 class RunDriver:
-    """One run, from wherever it stands to its end."""
+    """
+    One run, from wherever it stands to its end.
 
-    def __init__(self, controller: Controller, run: RunRecord) -> None:
+    in_line: set when the scheduler knows the run, or when that will take long enough for others to go first.
+    """
+
+    def __init__(self, controller: Controller, run: RunRecord, in_line: threading.Event) -> None:
+        self.in_line = in_line
         self.scheduler = controller.scheduler
         self.builder = controller.builder
         self.workspace = controller.workspace
@@ -187,8 +197,10 @@ class RunDriver:
         environment = self.builder.find(spec)
         cached = environment is not None
         if environment is None:
+            self.in_line.set()
             self._log(f"Building the environment {spec}")
-            environment = self.builder.ensure(spec, self._log)
+            with interruption.checked_by(self._stop_if_canceled):
+                environment = self.builder.ensure(spec, self._log)
         if environment.mpi:
             (self.folder / "launch" / "horovod-mpi").touch()
         link = self.folder / "environment"
@@ -205,8 +217,7 @@ class RunDriver:
         )
 
     def _log(self, line: str) -> None:
-        if line:
-            self.run.store.append(self.run.key("logs/preparing.log"), line.rstrip("\n").encode() + b"\n")
+        self.run.store.append(self.run.key("logs/preparing.log"), line.rstrip("\n").encode() + b"\n")
         self._stop_if_canceled()
 
     def _stop_if_canceled(self) -> None:
@@ -217,6 +228,7 @@ class RunDriver:
         for reference, target in _brought_to(self.folder, self.run.job).items():
             if reference.mode != "download":
                 continue
+            self.in_line.set()
             source = self.workspace.store.local_path(keys.data(reference.path))
             if source is None or target.exists():
                 continue
@@ -253,6 +265,7 @@ class RunDriver:
         if self.state.stage != "Running":
             self._enter("Scaling")
         self.scheduler.submit(self.run.id, self.folder, self.run.job, self._write_launch_files)
+        self.in_line.set()
         stopping, kill_asked_at = False, None
         while True:
             if not stopping and self.run.requested("cancel"):

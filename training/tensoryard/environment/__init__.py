@@ -78,6 +78,7 @@ class EnvironmentBuilder(Protocol):
         The environment of a spec, built if it is not there.
 
         log: gets each line the build says, while it builds; rebuild: lock again, so that newer packages come in.
+        Within `interruption.checked_by` the caller can end it at any time, and nothing of it goes on then.
         Of many callers at once one builds and the others wait for it, and say so.
         Raises EnvironmentBuildError when it cannot be resolved or built, with the entry at fault.
         """

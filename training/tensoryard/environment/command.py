@@ -1,15 +1,16 @@
 """Commands that build environments: uv with its output streamed, and nothing of it left behind on an interruption."""
 
 import os
+import queue
 import re
 import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-from tensoryard.environment import Log
+from tensoryard.environment import Log, interruption
 
 # What a shell around us has active says nothing about the environment that is built.
 _NOT_INHERITED = (
@@ -70,10 +71,13 @@ def run(
     assert process.stderr is not None
     captured: list[str] = []
     reader = threading.Thread(target=lambda pipe: captured.append(pipe.read()), args=(process.stdout,), daemon=True)
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    speaker = threading.Thread(target=_pass_on, args=(process.stderr, lines), daemon=True)
     talk: list[str] = []
     try:
         reader.start()
-        for line in process.stderr:
+        speaker.start()
+        while (line := _next(lines)) is not None:
             clean = without_addresses(line.rstrip(), keep_addresses)
             talk.append(clean)
             if log is not None and clean:
@@ -84,8 +88,25 @@ def run(
         _end_group(process)
         raise
     finally:
-        process.stdout.close()
-        process.stderr.close()
+        for thread, pipe in ((reader, process.stdout), (speaker, process.stderr)):
+            if thread.ident is not None:
+                thread.join(_STOP_SECONDS)
+            pipe.close()
+
+
+def _pass_on(pipe: IO[str], lines: "queue.SimpleQueue[str | None]") -> None:
+    for line in pipe:
+        lines.put(line)
+    lines.put(None)
+
+
+def _next(lines: "queue.SimpleQueue[str | None]") -> str | None:
+    """The next line, or None when there will be no more."""
+    while True:
+        try:
+            return lines.get(timeout=interruption.LOOK_SECONDS)
+        except queue.Empty:
+            interruption.look()
 
 
 def without_addresses(line: str, keep: Sequence[str] = ()) -> str:

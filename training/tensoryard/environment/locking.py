@@ -4,10 +4,12 @@ import contextlib
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from tensoryard.environment import Log
+from tensoryard.environment import Log, interruption
 
 
 @contextlib.contextmanager
@@ -27,11 +29,20 @@ def held(path: Path, what: str, log: Log) -> Iterator[bool]:
             waited = True
             file.seek(0)
             log(f"waiting for {what} by {file.read().strip() or 'another process'}")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while not _taken(file):
+                interruption.look()
+                time.sleep(interruption.LOOK_SECONDS)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield waited
+
+
+def _taken(file: IO[str]) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def is_held(path: Path) -> bool:
