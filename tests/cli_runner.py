@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from launching import all_processes
 from tensoryard.environment import Environment, EnvironmentSpec
 from tensoryard.environment.lock import recipe_key
 from tensoryard.environment.spec import recipe
@@ -60,6 +62,14 @@ class Tyard:
         self.job(script, **fields)
         out = self("run", code=code)
         return out.split()[1]
+
+    def close(self) -> None:
+        """Kill what belongs to the workspace: runs, and the controller that forked itself away."""
+        mark = os.fsencode(self.workspace)
+        for pid, command, environ in all_processes():
+            if mark in environ + command.encode():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _put_environment(cache: Path, spec: EnvironmentSpec) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cli_runner import Tyard
 from launching import Yard
 from tensoryard.store import Store
 from tensoryard.store.file import FileStore
@@ -76,3 +77,11 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
     yard = Yard(tmp_path)
     yield yard
     yard.close()
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[Tyard]:
+    """The command line in a folder of its own; whatever it left running at the end of the test is killed."""
+    cli = Tyard(tmp_path)
+    yield cli
+    cli.close()

@@ -33,11 +33,6 @@ def commands(command: click.Command, path: tuple[str, ...] = ("tyard",)) -> Iter
 ALL = dict(commands(tyard))
 
 
-@pytest.fixture
-def cli(tmp_path: Path) -> Tyard:
-    return Tyard(tmp_path)
-
-
 @pytest.mark.parametrize("path", ALL)
 def test_every_command_and_option_has_help(path: str) -> None:
     command = ALL[path]

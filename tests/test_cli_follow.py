@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import termios
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,11 +26,6 @@ print("ready", flush=True)
 while not os.path.exists("outputs/go"):
     time.sleep(0.02)
 """
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Tyard:
-    return Tyard(tmp_path)
 
 
 def state(cli: Tyard, run: str = "job-0001") -> str:

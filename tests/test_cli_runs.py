@@ -30,11 +30,6 @@ time.sleep(600)
 """
 
 
-@pytest.fixture
-def cli(tmp_path: Path) -> Tyard:
-    return Tyard(tmp_path)
-
-
 def record(cli: Tyard, run: str) -> RunRecord:
     return RunRecord(FileStore(cli.workspace), run)
 
