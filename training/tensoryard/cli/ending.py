@@ -54,9 +54,10 @@ def end_record(run: RunRecord, state: RunState, ending: Event) -> dict[str, Any]
 def tell_end(run: RunRecord, state: RunState, ending: Event) -> None:
     """The end in words: facts to stdout, next commands to stderr."""
     colour = {"Completed": "green", "Canceled": "yellow"}.get(state.stage, "red")
-    reason = f": {printable(ending.reason)}" if ending.reason else ""
+    # What a builder says may be several lines.
+    reason = "\n  ".join(map(printable, ending.reason.splitlines())) if ending.reason else ""
     stage = click.style(state.stage, fg=colour, bold=True)
-    click.echo(f"{stage} {run.id} in {duration(total_seconds(state))}{reason}")
+    click.echo(f"{stage} {run.id} in {duration(total_seconds(state))}{f': {reason}' if reason else ''}")
     if state.stage == "Failed":
         _tell_log(run, ending)
     outputs = None
@@ -99,8 +100,8 @@ def _tell_log(run: RunRecord, ending: Event) -> None:
     # Of a run that never came to its tasks the build says most.
     log = str(task or ("preparing" if ending.data.get("by") == "tyard" else "launch"))
     lines = ending.data.get("log") or run.log_tail(log, _LOG_LINES)
-    # The log of the only task was shown to its end just now.
-    repeated = lines[-_LOG_LINES:] if len(run.job.tasks()) > 1 or log != task else []
+    # Any other log was shown to its end just now; that of one task of many is somewhere above.
+    repeated = lines[-_LOG_LINES:] if task and len(run.job.tasks()) > 1 else []
     for line in repeated:
         click.echo(f"  {log} | {printable(str(line))}")
     if lines:

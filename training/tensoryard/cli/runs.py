@@ -231,7 +231,7 @@ def _print_details(found: dict[str, Any]) -> None:
         "tags": pairs(found["tags"], ""),
         "path": found["path"],
     }
-    print_table((), [(name, printable(str(value))) for name, value in facts.items() if value])
+    print_table((), [(name, printable(" ".join(str(value).splitlines()))) for name, value in facts.items() if value])
     for warning in found["warnings"]:
         click.echo(f"warning: {printable(warning)}")
     if found["stages"]:
@@ -241,7 +241,7 @@ def _print_details(found: dict[str, Any]) -> None:
                 span["stage"],
                 span["started_at"],
                 "-" if span["stage"] in _STAGES[-3:] else duration(span["seconds"]),
-                printable(span["reason"] or ""),
+                printable(" ".join((span["reason"] or "").splitlines()[:1])),
             )
             for span in found["stages"]
         ]
