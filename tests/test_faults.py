@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from launching import Yard, all_processes, as_root, exists, parameter_server, wait_until
+from tensoryard.errors import StoreError
+from tensoryard.job import Job
 from tensoryard.run import RunRecord
+from tensoryard.submit import submit
 
 SLEEPS = "import time; time.sleep(600)"
 DEAF = """
@@ -235,3 +240,106 @@ def test_nothing_that_the_script_started_outlives_it(yard: Yard) -> None:
     assert [exists(int(pid)) for pid in yard.log(run).split()] == [False, False]
     assert [line for _, line, _ in all_processes() if "the daemon" in line] == []
     assert run.state().warnings == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts a disk of so many bytes."""
+    path = tmp_path / "disk"
+
+    def mount(size_bytes: int) -> Path:
+        path.mkdir()
+        as_root(f"mount -t tmpfs -o size={size_bytes},mode=777 tyard-test {path}")
+        return path
+
+    yield mount
+    as_root(f"umount {path}")
+
+
+FILLS_THE_DISK = """
+import os
+with open("outputs/model", "wb", buffering=0) as file:
+    while True:
+        file.write(bytes(1 << 16))
+"""
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, WORKERS, PARAMETER_SERVER], ids=["single", "multi_worker", "parameter_server"]
+)
+def test_a_script_that_fills_the_disk_is_said_to_have(
+    small_disk: Callable[[int], Path], fields: dict[str, object]
+) -> None:
+    """The disk holds the whole workspace: there is no place for logs and records either."""
+    yard = Yard(small_disk(16 << 20))
+    run = yard.run(FILLS_THE_DISK, **fields)
+    stage, reason = end_of(yard, run)
+    assert stage == "Failed"
+    assert f"on {host()}: it exited with code 1: no space left on the disk that holds " in str(reason)
+    outputs = run.outputs()
+    assert outputs is not None
+    assert [file.path for file in outputs.files] == ["outputs/model"]
+    assert list(run.store.children("queue/local/")) == []
+    yard.close()
+
+
+def test_a_script_that_fills_the_disk_and_goes_on_completes(small_disk: Callable[[int], Path]) -> None:
+    yard = Yard(small_disk(16 << 20))
+    run = yard.run(f"try:\n    exec({FILLS_THE_DISK!r})\nexcept OSError:\n    pass")
+    assert end_of(yard, run) == ("Completed", None)
+    yard.close()
+
+
+def test_a_disk_that_is_full_before_the_run_is_prepared_fails_it(small_disk: Callable[[int], Path]) -> None:
+    yard = Yard(small_disk(16 << 20))
+    run = yard.submit(SLEEPS, experiment="big")
+    with (yard.folder / "filler").open("wb", buffering=0) as file:
+        while os.statvfs(yard.folder).f_bavail > 8:
+            file.write(bytes(4096))
+    yard.serve()
+    stage, reason = end_of(yard, run)
+    assert stage == "Failed"
+    assert str(reason).endswith("No space left on device")
+    yard.close()
+
+
+def test_a_workspace_that_cannot_be_written_is_said_before_anything_else(
+    small_disk: Callable[[int], Path],
+) -> None:
+    yard = Yard(small_disk(1 << 20))
+    job = Job(experiment="x", entry_script="train.py", source_directory=str(yard.source(SLEEPS)))
+    as_root(f"mount -o remount,ro {yard.folder}")
+    with pytest.raises(StoreError) as caught:
+        submit(yard.workspace, job, print)
+    assert caught.value.message.endswith(": writing failed: read-only file system")
+    assert str(yard.workspace.root) in caught.value.message
+    assert caught.value.hint == "the disk is mounted read-only: use a folder on one that can be written"
+
+
+FOLLOWS = """
+import resource, sys
+from pathlib import Path
+from tensoryard.errors import StoreError
+from tensoryard.job import Job
+from tensoryard.run import RunRecord
+from tensoryard.submit import submit
+from tensoryard.store.file import FileStore
+from tensoryard.stream import LogLine, follow
+
+run = RunRecord(FileStore(Path(sys.argv[1])), sys.argv[2])
+letters = sum(len(item.text) for item in follow(run) if isinstance(item, LogLine))
+print(letters, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_a_line_of_a_gigabyte_is_followed_in_little_memory(yard: Yard) -> None:
+    run = yard.submit("import sys\nfor _ in range(1024): sys.stdout.write('x' * (1 << 20))")
+    process = yard.start_controller()
+    command = [sys.executable, "-c", FOLLOWS, str(yard.workspace.root), run.id]
+    letters, peak_kib = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    process.join()
+    assert letters == 1 << 30
+    assert peak_kib < 100 << 10
+    assert end_of(yard, run) == ("Completed", None)
+    assert {len(line) for line in run.log_tail("worker-0")} == {500}
+    (yard.run_folder(run) / "logs" / "worker-0.log").unlink()

@@ -34,7 +34,7 @@ RETRY_SECONDS = 1.0
 RETRIES = 30
 # Supervisors kill at once when told so; those that have not by now hang, and are killed from here.
 HUNG_SECONDS = 5.0
-RESERVE_BYTES, RESERVE_BYTES_A_TASK = 64 << 10, 16 << 10
+RESERVE_BYTES = 256 << 10
 
 
 class CanceledError(Exception):
@@ -168,9 +168,8 @@ class RunDriver:
         self._stop_if_canceled()
         for name in ("launch/path", "tasks", "logs", "outputs", "metrics"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        # Space for the records of the run's end, should its script fill the disk: see `end_record.write_json`.
-        reserved = RESERVE_BYTES + RESERVE_BYTES_A_TASK * len(self.run.job.tasks())
-        (self.folder / "launch" / "reserve").write_bytes(bytes(reserved))
+        # For the events and the list of outputs at the run's end, should its script fill the disk.
+        (self.folder / "launch" / "reserve").write_bytes(bytes(RESERVE_BYTES))
         self._make_environment()
         if not (self.folder / "source").exists():
             snapshot.lay_out(self.workspace.store, self.run.snapshot(), self.folder / "source")

@@ -16,8 +16,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+RECORD_BYTES = 4096
 # With less than this free, what a script's failure looks like to itself is beside the point.
 FULL_BYTES = 1 << 20
+
+
+def end_path(run_dir: str) -> str:
+    return os.path.join(run_dir, "launch", "end.json")
 
 
 def decide_end(run_dir: str, writer: str, facts: dict[str, Any]) -> None:
@@ -25,12 +30,12 @@ def decide_end(run_dir: str, writer: str, facts: dict[str, Any]) -> None:
     Decide the outcome of a run's tasks in launch/end.json, unless somebody has.
 
     writer: unlike that of any other process that may decide now. On a disk that has no space at all the file
-    is empty, which says failed.
+    is blank, which says failed.
     """
-    path = os.path.join(run_dir, "launch", "end.json")
+    path = end_path(run_dir)
     draft = f"{path}.{writer}"
     try:
-        write_json(run_dir, draft, {**facts, "at": time.time()})
+        write_json(draft, {**facts, "at": time.time()})
     except OSError as error:
         print(f"{path}: {error}", file=sys.stderr)
     try:
@@ -43,16 +48,17 @@ def decide_end(run_dir: str, writer: str, facts: dict[str, Any]) -> None:
         os.unlink(draft)
 
 
-def write_json(run_dir: str, path: str, facts: dict[str, Any]) -> None:
-    """Write a record; on a full disk the space that launch/reserve has kept for this is used."""
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(facts, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(os.path.join(run_dir, "launch", "reserve"))
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(facts, file)
+def reserve(path: str) -> None:
+    """Take the space of a record now, for the script may have filled the disk when it is to be written."""
+    with contextlib.suppress(OSError), open(path, "wb") as file:
+        file.write(b" " * RECORD_BYTES)
+
+
+def write_json(path: str, facts: dict[str, Any]) -> None:
+    """Write a record, over the blanks of `reserve` where there are any: blanks at its end do no harm to JSON."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    with open(handle, "wb") as file:
+        file.write(json.dumps(facts).encode())
 
 
 def is_full(path: str) -> bool:

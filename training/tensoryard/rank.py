@@ -22,7 +22,7 @@ import time
 
 # The files lie side by side on the node, and -I keeps their folder off the path.
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from end_record import decide_end, is_full, write_json  # type: ignore[import-not-found]
+from end_record import decide_end, end_path, is_full, reserve, write_json  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Supervisor:
         self.run_dir = run_dir
         self.layout = layout
         self.task = task
-        self.end_path = os.path.join(run_dir, "launch", "end.json")
+        self.end_path = end_path(run_dir)
         self.host = os.uname().nodename
         self.kills_before = oom_kills()
 
@@ -101,6 +101,8 @@ class Supervisor:
         facts = {"host": self.host, "supervisor": os.getpid(), "started_at": started}
         # Before the start: a script that may have begun is never begun again.
         self.record(facts, ".started")
+        reserve(f"{self.end_path}.{self.task}")
+        reserve(os.path.join(self.run_dir, "tasks", f"{self.task}.json.draft"))
         try:
             pid = self.start(command)
         except OSError as error:
@@ -126,6 +128,8 @@ class Supervisor:
         elif stopped is None and self.task == self.layout["ended_by"]:
             self.end("completed")
         self.clear(pid, time.monotonic() if stopped is None else stopped)
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self.end_path}.{self.task}")  # what was reserved and not needed
         if self.layout["way"] == "mpi" and (code or stopped is not None):
             self.wait_for_others()
         if stopped is not None:
@@ -305,7 +309,7 @@ class Supervisor:
     def record(self, facts: dict[str, Any], suffix: str = "") -> None:
         path = os.path.join(self.run_dir, "tasks", f"{self.task}{suffix}.json")
         try:
-            write_json(self.run_dir, f"{path}.draft", facts)
+            write_json(f"{path}.draft", facts)
             os.replace(f"{path}.draft", path)
         except OSError as error:
             # With the disk full the task still runs, and still ends by its exit code.
