@@ -210,8 +210,8 @@ def test_resubmit_runs_the_old_source_with_changed_fields(cli: Tyard) -> None:
     [
         ("source_directory=.", "error: --set: `source_directory` belongs to the snapshot of `job-0001`"),
         ("entry_script=other.py", "error: entry_script: `other.py` is not in the snapshot of `job-0001`"),
-        ("nodes=2", "error: job-0001: unknown field `nodes`\n\nhint: did you mean `node_count`?"),
-        ("node_count=0", "error: job-0001: node_count: got `0`"),
+        ("nodes=2", "error: --set: unknown field `nodes`\n\nhint: did you mean `node_count`?"),
+        ("node_count=0", "error: --set: node_count: got `0`"),
     ],
 )
 def test_resubmit_refuses_what_the_snapshot_cannot_run(cli: Tyard, change: str, error: str) -> None:

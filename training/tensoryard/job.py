@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from tensoryard.environment import EnvironmentSpec
 
 # Read-only in bash, or set by it as it goes: an `export` of these fails or is overwritten.
-_KEPT_BY_THE_SHELL = frozenset(
-    ["BASHOPTS", "BASHPID", "BASH_ARGC", "BASH_ARGV", "BASH_ARGV0", "BASH_COMMAND", "BASH_LINENO", "BASH_SOURCE", "BASH_SUBSHELL", "BASH_VERSINFO", "BASH_VERSION", "COMP_WORDBREAKS", "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME", "GROUPS", "HISTCMD", "LINENO", "OLDPWD", "OPTARG", "OPTIND", "PIPESTATUS", "PPID", "PWD", "RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "UID", "_"]
+_KEPT_BY_THE_SHELL = re.compile(
+    "BASHOPTS|BASHPID|BASH_(ARG[CV]0?|COMMAND|LINENO|SOURCE|SUBSHELL|VERS.*)|COMP_WORDBREAKS|DIRSTACK|EPOCH.*|E?UID|"
+    "FUNCNAME|GROUPS|HISTCMD|LINENO|OLDPWD|OPTARG|OPTIND|PIPESTATUS|PPID|PWD|S?RANDOM|SECONDS|SHELLOPTS|SHLVL|_"
 )
 # NUL ends a string of the system's; a lone surrogate is half a character that UTF-8 cannot hold.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
+MOST_TASKS = 10_000
 Way = Literal["single", "mpi", "parameter_server", "multi_worker_mirrored"]
 Count = Annotated[int, Meta(ge=1)]
 
@@ -149,8 +151,9 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
                     f"environment_variables: got the name `{name}`, allowed are letters, digits and `_`, "
                     "the first no digit"
                 )
-            if name.lower().startswith("tyard_") or name in _KEPT_BY_THE_SHELL:
-                owner = "bash keeps it" if name in _KEPT_BY_THE_SHELL else "names with `TYARD_` are Tensoryard's"
+            kept = _KEPT_BY_THE_SHELL.fullmatch(name)
+            if kept or name.lower().startswith("tyard_"):
+                owner = "bash keeps it for itself" if kept else "names with `TYARD_` are Tensoryard's"
                 raise JobError(f"environment_variables: got the name `{name}`, which cannot be set: {owner}")
         for name, reference in self.references().items():
             if reference.datastore != "default":
@@ -202,6 +205,8 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         else:
             roles = {"rank" if self.way == "mpi" else "worker": self.node_count * (per_node or 1)}
         count = sum(roles.values())
+        if count > MOST_TASKS:
+            raise LayoutError(f"distributed_training: got {count} tasks, at most {MOST_TASKS} can be launched")
         if self.way == "single" and self.node_count * (per_node or 1) > 1:
             raise LayoutError(
                 f"node_count: got {self.node_count} nodes of {per_node or 1} processes, but without "

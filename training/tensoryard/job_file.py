@@ -1,6 +1,5 @@
 """Reads job.yaml: strict, and every error names the file, the line, what was given and what is allowed."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,7 @@ import yaml
 
 from tensoryard.errors import JobError, UsageError
 from tensoryard.job import Job
-
-FieldPath = tuple[str | int, ...]
+from tensoryard.job_errors import FieldPath, Place, Places, explained, kind, where
 
 # Values under these reach the script as they are written: `yes`, `1e-3` and `007` are text there, not YAML's types.
 _TEXT_FIELDS = {"script_params", "environment_variables", "tags"}
@@ -30,13 +28,13 @@ def load_job(path: Path, changes: Sequence[str] = ()) -> Job:
     """
     if path.is_dir():
         path = path / "job.yaml"
-    fields, lines = _read(path)
+    fields, places = _read(path)
     for change in changes:
-        _apply(fields, change)
+        _apply(fields, change, places)
     fields.setdefault("experiment", _default_experiment(path))
     if isinstance(fields.get("source_directory", "."), str):
         fields["source_directory"] = str((path.parent / fields.get("source_directory", ".")).resolve())
-    return _job(path, fields, lines)
+    return _job(path, fields, places)
 
 
 def changed_job(job: Job, changes: Sequence[str], name: str) -> Job:
@@ -47,6 +45,7 @@ def changed_job(job: Job, changes: Sequence[str], name: str) -> Job:
     Raises JobError for anything that cannot be run, and for fields that belong to the snapshot.
     """
     fields = msgspec.to_builtins(job)
+    places: Places = {}
     for change in changes:
         field = change.partition("=")[0]
         if field in ("source_directory", "pip_requirements_file"):
@@ -54,23 +53,23 @@ def changed_job(job: Job, changes: Sequence[str], name: str) -> Job:
                 f"--set: `{field}` belongs to the snapshot of `{name}`, which is run again as it is",
                 hint="`tyard run` takes a new snapshot",
             )
-        _apply(fields, change)
-    return _job(Path(name), fields, {}, check_files=False)
+        _apply(fields, change, places)
+    return _job(Path(name), fields, places, check_files=False)
 
 
-def _job(path: Path, fields: dict[str, Any], lines: dict[FieldPath, int], *, check_files: bool = True) -> Job:
+def _job(path: Path, fields: dict[str, Any], places: Places, *, check_files: bool = True) -> Job:
     try:
         job = msgspec.convert(fields, Job)
         msgspec.json.encode(job)
         if check_files:
             job.check_files()
     except msgspec.ValidationError as error:
-        raise _explained(path, fields, lines, str(error)) from None
+        raise explained(str(error), path, fields, places) from None
     except UnicodeEncodeError as error:
         raise JobError(f"{path}: {error.object[:200]!a} is not Unicode text") from None
     except (JobError, UsageError) as error:
         place = re.split(r"[:.\[]", error.message, maxsplit=1)[0]
-        raise type(error)(f"{_where(path, lines, (place,))}: {error.message}", error.hint) from None
+        raise type(error)(f"{where(path, places, (place,))}: {error.message}", error.hint) from None
     return job
 
 
@@ -78,45 +77,66 @@ def _default_experiment(path: Path) -> str:
     return re.sub(r"[^a-zA-Z0-9._-]+", "-", path.resolve().parent.name).strip("-._")[:63] or "job"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
+def _read(path: Path) -> tuple[dict[str, Any], Places]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise JobError(f"{path}: no such file", hint="`tyard init DIR` makes a new job folder") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise JobError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    lines: dict[FieldPath, int] = {}
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise JobError(
+            f"{path}: line {line}: got the byte {error.object[error.start]:#04x}, which is not UTF-8",
+            hint="save the file as UTF-8",
+        ) from None
+    except OSError as error:
+        raise JobError(f"{path}: cannot be read: {error.strerror}") from None
+    places: Places = {}
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
-        fields = _plain(path, loader, node, (), lines) if node else {}
+        fields = _plain(path, loader, node, (), places) if node else {}
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        raise JobError(f"{path}:{line} not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
+        raise _not_yaml(path, text, error) from None
     except RecursionError:
         raise JobError(f"{path}: an alias refers to itself") from None
     if not isinstance(fields, dict):
-        raise JobError(
-            f"{path}: got {type(fields).__name__}, a job is a mapping of fields such as `entry_script: train.py`"
-        )
-    return fields, lines
+        raise JobError(f"{path}: got {kind(fields)}, a job is a mapping of fields such as `entry_script: train.py`")
+    return fields, places
 
 
-def _plain(path: Path, loader: yaml.SafeLoader, node: yaml.Node, at: FieldPath, lines: dict[FieldPath, int]) -> Any:
-    lines[at] = node.start_mark.line + 1
+def _not_yaml(path: Path, text: str, error: yaml.YAMLError) -> JobError:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text[: error.position].count("\n") + 1
+        character = chr(error.character) if isinstance(error.character, int) else error.character
+        return JobError(f"{path}: line {line}: got the character {character!a}, which YAML does not allow")
+    mark = getattr(error, "problem_mark", None)
+    at = f" line {mark.line + 1}:" if mark else ""
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    hint = "indent with blanks, not with tabs" if "'\\t'" in problem else None
+    return JobError(f"{path}:{at} is not YAML: {problem}", hint)
+
+
+def _plain(path: Path, loader: yaml.SafeLoader, node: yaml.Node, at: FieldPath, places: Places) -> Any:
+    written = node.value if isinstance(node, yaml.ScalarNode) else None
+    places[at] = Place(f"{path}: line {node.start_mark.line + 1}", written)
     if isinstance(node, yaml.MappingNode):
+        # Before the merge keys are resolved: what `<<` brings may well be given again.
+        keys = [key for key, _ in node.value]
+        for number, key in enumerate(keys):
+            line = f"{path}: line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise JobError(f"{line}: got {kind(_plain(path, loader, key, at, {}))} as the name of a field")
+            if key.value in [other.value for other in keys[:number]]:
+                raise JobError(f"{line}: `{key.value}` is given twice")
         loader.flatten_mapping(node)
         fields: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = key_node.value
-            if key in fields:
-                raise JobError(f"{path}: line {key_node.start_mark.line + 1}: `{key}` is given twice")
-            fields[key] = _plain(path, loader, value_node, (*at, key), lines)
-            lines[(*at, key)] = key_node.start_mark.line + 1
+        for key, value in node.value:
+            fields[key.value] = _plain(path, loader, value, (*at, key.value), places)
+            place = f"{path}: line {key.start_mark.line + 1}"
+            places[(*at, key.value)] = places[(*at, key.value)]._replace(text=place)
         return fields
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(path, loader, item, (*at, index), lines) for index, item in enumerate(node.value)]
+        return [_plain(path, loader, item, (*at, index), places) for index, item in enumerate(node.value)]
     return _scalar(loader, node, at)
 
 
@@ -125,10 +145,13 @@ def _scalar(loader: yaml.SafeLoader, node: yaml.Node, at: FieldPath) -> Any:
     kept_as_text = (len(at) == 2 and at[0] in _TEXT_FIELDS) or (len(at) == 1 and at[0] in _VERSION_FIELDS)
     if kept_as_text and node.tag != "tag:yaml.org,2002:null":
         return node.value
-    return loader.construct_object(node)
+    try:
+        return loader.construct_object(node)
+    except ValueError:  # 2024-02-30 looks like a date and is none
+        return node.value
 
 
-def _apply(fields: dict[str, Any], change: str) -> None:
+def _apply(fields: dict[str, Any], change: str, places: Places) -> None:
     name, equals, text = change.partition("=")
     if not equals or not name:
         raise UsageError(
@@ -152,59 +175,4 @@ def _apply(fields: dict[str, Any], change: str) -> None:
         target[part] = inner = dict(inner) if isinstance(inner, dict) else {}
         target = inner
     target[parts[-1]] = value
-
-
-def _where(path: Path, lines: dict[FieldPath, int], at: FieldPath) -> str:
-    while at and at not in lines:
-        at = at[:-1]
-    return f"{path}: line {lines[at]}" if at else str(path)
-
-
-def _explained(path: Path, fields: dict[str, Any], lines: dict[FieldPath, int], message: str) -> JobError:
-    """The line, the value and the nearest name, added to msgspec's `Expected ... - at $.a.b`."""
-    rule, _, at_text = message.partition(" - at `")
-    at: FieldPath = tuple(
-        int(index) if index else name for name, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", at_text.rstrip("`"))
-    )
-    at = tuple("*" if part == "..." else part for part in at)
-    unknown = re.search(r"unknown field `(.+)`", rule)
-    if unknown:
-        name = unknown[1]
-        allowed = _known_fields(at)
-        near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"allowed are {', '.join(f'`{field}`' for field in allowed)}"
-        return JobError(f"{_where(path, lines, (*at, name))}: unknown field `{name}`", hint)
-    missing = re.search(r"missing required field `(.+)`", rule)
-    if missing:
-        return JobError(
-            f"{_where(path, lines, at)}: the field `{missing[1]}` is missing", hint=f"add `{missing[1]}: ...`"
-        )
-    value: Any = fields
-    for part in at:
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            break
-    name = ".".join(str(part) for part in at)
-    rule = rule[0].lower() + rule[1:]
-    return JobError(f"{_where(path, lines, at)}: {name}: got `{value}`, {rule}", _enum_hint(at))
-
-
-def _known_fields(at: FieldPath) -> list[str]:
-    from tensoryard.job import DatastoreReference, ParameterServer, ParameterServerTraining
-
-    struct: Any = Job
-    if at[:1] == ("distributed_training",):
-        struct = ParameterServer if len(at) > 1 else ParameterServerTraining
-    elif at:
-        struct = DatastoreReference
-    return [field.name for field in msgspec.structs.fields(struct)]
-
-
-def _enum_hint(at: FieldPath) -> str | None:
-    if at[:1] == ("distributed_training",):
-        return (
-            "allowed are `mpi`, `multi_worker_mirrored` and "
-            "`parameter_server: {worker_count: 2, parameter_server_count: 1}`; leave it out for one process"
-        )
-    return None
+    places[tuple(parts)] = Place("--set", text)
