@@ -4,12 +4,13 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import IO
 
 import msgspec
 
-from tensoryard.errors import AlreadyExistsError, JobError
+from tensoryard.errors import AlreadyExistsError, CorruptRecordError, JobError
 from tensoryard.store import Store, keys
 
 # Never part of a snapshot: what tools leave behind, and the two folders that the run makes itself.
@@ -23,7 +24,8 @@ _ALWAYS_IGNORED = {
     ".pytest_cache",
 }
 _MADE_BY_THE_RUN = {"outputs", "logs"}
-IGNORE_FILES = (".tyardignore", ".gitignore")
+IGNORE_FILES = (".gitignore", ".tyardignore")  # the later may take back what the earlier ignores
+IN_MEMORY_BYTES = 16 << 20
 LARGE_BYTES = 300 << 20  # where Azure ML refused a snapshot
 
 
@@ -47,10 +49,15 @@ def take(store: Store, source: Path, say: Callable[[str], None]) -> Snapshot:
     """
     The snapshot of a folder, its contents kept in the store.
 
-    say: is told of the size and the largest files before more than 300 MiB are copied.
-    Raises JobError for a link that leads out of the folder and for a file that cannot be read.
+    say: is told of the size and the largest files before more than 300 MiB are copied. A store that lies in the
+    folder is no part of it.
+    Raises JobError, before anything is kept, for a link that leads out of the folder and for a file that cannot
+    be read.
     """
-    paths = list(_files(source))
+    paths = sorted(_files(source, store.local_path("")), key=lambda path: path.relative_to(source).as_posix())
+    for path in paths:
+        with _read_errors(path.relative_to(source).as_posix()):
+            path.open("rb").close()
     sizes = {path: path.stat().st_size for path in paths}
     total = sum(sizes.values())
     if total > LARGE_BYTES:
@@ -70,6 +77,8 @@ def lay_out(store: Store, snapshot: Snapshot, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     for file in snapshot.files:
+        if PurePosixPath(file.path).is_absolute() or ".." in PurePosixPath(file.path).parts:
+            raise CorruptRecordError(f"snapshot.json: got the path {file.path!r}, which leads out of the folder")
         path = aside / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = store.local_path(keys.content(file.sha256))
@@ -83,7 +92,7 @@ def lay_out(store: Store, snapshot: Snapshot, folder: Path) -> None:
     aside.rename(folder)
 
 
-def _files(source: Path) -> Iterator[Path]:
+def _files(source: Path, store: Path | None) -> Iterator[Path]:
     ignored = _ignore_rules(source)
     for folder, folders, names in os.walk(source):
         here = Path(folder)
@@ -94,6 +103,8 @@ def _files(source: Path) -> Iterator[Path]:
                 continue
             if (here / name / "pyvenv.cfg").exists():
                 continue  # a virtual environment: the job has one of its own
+            if store is not None and (here / name).resolve() == store.resolve():
+                continue
             if (here / name).is_symlink():
                 raise JobError(
                     f"source_directory: `{(here / name).relative_to(source)}` is a link to a folder",
@@ -105,6 +116,11 @@ def _files(source: Path) -> Iterator[Path]:
             path = here / name
             if ignored(path.relative_to(source).as_posix()):
                 continue
+            if here == source and name in _MADE_BY_THE_RUN:
+                raise JobError(
+                    f"source_directory: `{name}` is a file, where a run makes a folder of that name",
+                    hint="rename the file, or name it in .tyardignore",
+                )
             if path.is_symlink() and not path.resolve().is_relative_to(source.resolve()):
                 raise JobError(
                     f"source_directory: `{path.relative_to(source)}` is a link to a file outside of it",
@@ -129,19 +145,47 @@ def _ignore_rules(source: Path) -> Callable[[str], bool]:
     return lambda path: rules.match_file(path)
 
 
-def _keep(store: Store, source: Path, path: Path) -> SnapshotFile:
-    name = path.relative_to(source).as_posix()
+@contextmanager
+def _read_errors(name: str) -> Iterator[None]:
     try:
-        # Hashed and kept from one read: a file edited in between cannot get the other one's digest.
-        data = path.read_bytes()
-        executable = bool(path.stat().st_mode & 0o100)
         name.encode()
+        yield
     except OSError as error:
         raise JobError(f"source_directory: `{name}` cannot be read: {error.strerror}") from None
     except UnicodeEncodeError:
         raise JobError(f"source_directory: the name {name!r} is not UTF-8", hint="rename the file") from None
+
+
+def _keep(store: Store, source: Path, path: Path) -> SnapshotFile:
+    name = path.relative_to(source).as_posix()
+    # Hashed and kept from one read: a file edited in between cannot get the other one's digest.
+    with _read_errors(name), path.open("rb") as file:
+        executable = bool(os.fstat(file.fileno()).st_mode & 0o100)
+        data = file.read(IN_MEMORY_BYTES + 1)
+        if len(data) > IN_MEMORY_BYTES:
+            return _keep_large(store, name, executable, data, file)
     digest = hashlib.sha256(data).hexdigest()
     if store.stat(keys.content(digest)) is None:
         with suppress(AlreadyExistsError):
             store.put(keys.content(digest), data)
     return SnapshotFile(name, len(data), digest, executable)
+
+
+def _keep_large(store: Store, name: str, executable: bool, data: bytes, file: IO[bytes]) -> SnapshotFile:
+    """The same by way of a file of our own, so that memory stays small."""
+    from tempfile import NamedTemporaryFile  # not loaded for the usual few scripts
+
+    digest = hashlib.sha256()
+    size_bytes = 0
+    with NamedTemporaryFile() as copy:
+        while data:
+            digest.update(data)
+            copy.write(data)
+            size_bytes += len(data)
+            data = file.read(IN_MEMORY_BYTES)
+        copy.flush()
+        key = keys.content(digest.hexdigest())
+        if store.stat(key) is None:
+            with suppress(AlreadyExistsError):
+                store.put_file(key, Path(copy.name))
+    return SnapshotFile(name, size_bytes, digest.hexdigest(), executable)

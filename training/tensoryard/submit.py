@@ -40,7 +40,7 @@ def check(workspace: Workspace, job: Job) -> Job:
             )
     if job.resume_from is not None:
         earlier = find_run(workspace.store, job.resume_from)
-        if earlier.outputs() is None:
+        if earlier.outputs() is None and not earlier.state().ended:
             raise JobError(f"resume_from: `{earlier.id}` has not ended yet", hint=f"tyard runs show {earlier.id}")
         job = msgspec.structs.replace(job, resume_from=earlier.id)
     # Read now: the run must not change when the file does.
