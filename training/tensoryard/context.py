@@ -41,7 +41,7 @@ class Run:
         """
         Record one value of a metric; a name logged again becomes a list in its order.
 
-        value: a number, or what has `.item()` or `.numpy()` (a scalar of TensorFlow or NumPy), or text.
+        value: a number, or what TensorFlow or NumPy give, text, or lists and dicts of these.
         """
         record = {"time": time.time(), "task": self.task, "name": name, "value": _plain(value)}
         if description:
@@ -65,7 +65,7 @@ class Run:
 
 
 def _plain(value: Any) -> Any:
-    for method in ("numpy", "item"):
+    for method in ("numpy", "tolist"):  # of a tensor, then of NumPy's arrays and scalars
         if hasattr(value, method):
             value = getattr(value, method)()
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
@@ -74,4 +74,6 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
     return str(value)

@@ -211,7 +211,7 @@ class RunRecord:
             for line in self.store.read(entry.key).splitlines():
                 try:
                     record = json.loads(line)
-                    values.setdefault(record["name"], []).append((record["time"], record["value"]))
+                    values.setdefault(record["name"], []).append((float(record["time"]), record["value"]))
                 except (ValueError, KeyError, TypeError):
                     continue
         return {

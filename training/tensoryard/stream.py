@@ -1,5 +1,6 @@
 """Follows a run: its events and the log of every task, as they are written, in bounded memory."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from tensoryard.run import Event, RunRecord, RunState
 # A line longer than this is passed on in pieces: a log may be one line of a gigabyte.
 LINE_BYTES = 64 << 10
 READ_BYTES = 256 << 10
+# A task that writes faster than this reads would otherwise keep everything else from being seen.
+READS_A_LOOK = 32
 FOLDER_SECONDS = 0.05
 REMOTE_SECONDS = 2.0
 CONTROLLER_SECONDS = 2.0
@@ -36,8 +39,9 @@ class _Log:
         self.rest = b""
         self.bar = b""
 
-    def lines(self) -> Iterator[LogLine]:
-        while True:
+    def lines(self, reads: int | None = READS_A_LOOK) -> Iterator[LogLine]:
+        """Lines that have been completed since the last look; reads: at most so many, None for all there are."""
+        for _ in itertools.count() if reads is None else range(reads):
             try:
                 data = self.run.store.read(self.key, self.offset, READ_BYTES)
             except NotFoundError:
@@ -49,8 +53,9 @@ class _Log:
             for line in whole:
                 yield from self._pieces(line)
             while len(self.rest) > LINE_BYTES:
-                yield LogLine(self.task, self.rest[:LINE_BYTES].decode(errors="replace"))
-                self.rest = self.rest[LINE_BYTES:]
+                cut = _cut(self.rest, 0)
+                yield LogLine(self.task, self.rest[:cut].decode(errors="replace"))
+                self.rest = self.rest[cut:]
 
     def progress(self) -> Iterator[LogLine]:
         """A progress bar, when it has moved: it ends in a carriage return, and in a line break only at its end."""
@@ -60,14 +65,30 @@ class _Log:
             yield LogLine(self.task, bar.decode(errors="replace"), unfinished=True)
 
     def last(self) -> Iterator[LogLine]:
-        yield from self.lines()
+        yield from self.lines(reads=None)
         if self.rest:
             yield from self._pieces(self.rest)
             self.rest = b""
 
     def _pieces(self, line: bytes) -> Iterator[LogLine]:
-        for start in range(0, max(1, len(line)), LINE_BYTES):
-            yield LogLine(self.task, line[start : start + LINE_BYTES].rstrip(b"\r").decode(errors="replace"))
+        start = 0
+        while True:
+            cut = _cut(line, start)
+            yield LogLine(self.task, line[start:cut].rstrip(b"\r").decode(errors="replace"))
+            start = cut
+            if start >= len(line):
+                return
+
+
+def _cut(line: bytes, start: int) -> int:
+    """Where the piece of a line that begins at start ends: not in the middle of a character of UTF-8."""
+    cut = start + LINE_BYTES
+    if cut >= len(line):
+        return len(line)
+    for back in range(4):
+        if line[cut - back] & 0xC0 != 0x80:
+            return cut - back
+    return cut
 
 
 def follow(
