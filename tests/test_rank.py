@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from launching import lay_out_by_hand, parameter_server, wait_until
+from tensoryard.environment.spec import environment_spec
+from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import JobError
 from tensoryard.job import Job
 from tensoryard.render import Placement, render
@@ -164,10 +167,21 @@ def test_mpirun_passes_every_string_on(tmp_path: Path) -> None:
     assert [["train.py", *words]] * 2 == [hand.dumped(task)[0] for task in ("rank-0", "rank-1")]
 
 
-def test_a_name_that_bash_keeps_to_itself_is_refused() -> None:
-    for name in ("UID", "SHLVL", "_"):
-        with pytest.raises(JobError, match=f"got the name `{name}`, which cannot be set: bash keeps it"):
-            Job(experiment="x", entry_script="a.py", environment_variables={name: "1"})
+def test_horovodrun_passes_every_string_on(tmp_path: Path) -> None:
+    """Over Gloo, by the Horovod of the real environment: it writes a command line for a shell."""
+    hand = Hand(
+        tmp_path / "run",
+        distributed_training="mpi",
+        process_count_per_node=2,
+        script_params={text: text for text in NASTY},
+    )
+    built = VenvBuilder().ensure(environment_spec(way="mpi"), print)
+    shutil.rmtree(hand.folder / "environment")
+    (hand.folder / "environment").symlink_to(Path(built.python).parents[1])
+    done = hand.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = [word for text in NASTY for word in (text, text)]
+    assert [["train.py", *words]] * 2 == [hand.dumped(task)[0] for task in ("rank-0", "rank-1")]
 
 
 @pytest.mark.parametrize("chief", [True, False])

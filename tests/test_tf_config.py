@@ -1,0 +1,110 @@
+"""Which task runs where, and TF_CONFIG as TensorFlow itself reads it."""
+
+import json
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launching import parameter_server
+from tensoryard.environment.spec import environment_spec
+from tensoryard.environment.venv import VenvBuilder
+from tensoryard.errors import LayoutError
+from tensoryard.job import Job
+from tensoryard.tf_config import Task, addresses, place, tf_configs
+from test_render import CASES, rendered
+
+READS = """
+import json, os, sys
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import tensorflow as tf
+read = []
+for text in json.load(sys.stdin):
+    os.environ["TF_CONFIG"] = text
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    cluster = resolver.cluster_spec().as_dict()
+    read.append([cluster, resolver.task_type, resolver.task_id])
+print(json.dumps(read))
+"""
+
+
+def test_tensorflow_reads_every_rendered_tf_config() -> None:
+    files = {
+        (case, name): text for case in CASES for name, text in rendered(case).items() if name.startswith("tf_config/")
+    }
+    python = VenvBuilder().ensure(environment_spec(way="parameter_server"), print).python
+    done = subprocess.run(
+        [python, "-c", READS], input=json.dumps([*files.values()]), capture_output=True, text=True, check=True
+    )
+    assert len(files) > 20
+    for (_, name), text, seen in zip(files, files.values(), json.loads(done.stdout), strict=True):
+        given = json.loads(text)
+        role, _, index = name.removeprefix("tf_config/").removesuffix(".json").rpartition("-")
+        assert [given["cluster"], role, int(index)] == seen
+
+
+def test_a_chief_cluster_has_the_shape_that_parameter_server_strategy_wants() -> None:
+    tasks = place({"chief": 1, "worker": 2, "ps": 1, "evaluator": 1}, 2)
+    texts = dict(tf_configs(tasks, addresses(tasks, ["a", "b", "c"])))
+    assert json.loads(texts["evaluator-0"]) == {
+        "cluster": {"chief": ["a:2222"], "worker": ["a:2223", "b:2222"], "ps": ["b:2223"]},
+        "task": {"type": "evaluator", "index": 0},
+        "environment": "cloud",
+    }
+
+
+def test_azure_mls_shape_has_no_chief() -> None:
+    job = Job(
+        experiment="x",
+        entry_script="a.py",
+        node_count=3,
+        distributed_training=parameter_server(worker_count=2, parameter_server_count=1, chief=False),
+    )
+    assert [(task.name, task.node) for task in job.tasks()] == [("worker-0", 0), ("worker-1", 1), ("ps-0", 2)]
+
+
+def test_one_task_is_asked_for_alone() -> None:
+    tasks = [Task("worker", 0, 0), Task("worker", 1, 1)]
+    texts = dict(tf_configs(tasks, ["a:1", "b:1"], only="worker-1"))
+    assert list(texts) == ["worker-1"]
+    assert dict(tf_configs(tasks, ["a:1", "b:1"]))["worker-1"] == texts["worker-1"]
+
+
+@given(
+    workers=st.integers(1, 20),
+    servers=st.integers(1, 5),
+    chief=st.booleans(),
+    evaluator=st.booleans(),
+    nodes=st.integers(1, 30),
+    per_node=st.none() | st.integers(1, 10),
+)
+def test_every_task_has_an_address_of_its_own(
+    workers: int, servers: int, chief: bool, evaluator: bool, nodes: int, per_node: int | None
+) -> None:
+    training = parameter_server(
+        worker_count=workers, parameter_server_count=servers, chief=chief, evaluator=evaluator
+    )
+    try:
+        job = Job(
+            experiment="x",
+            entry_script="a.py",
+            distributed_training=training,
+            node_count=nodes,
+            process_count_per_node=per_node,
+        )
+    except LayoutError:
+        return
+    tasks = job.tasks()
+    given = addresses(tasks, [f"n{n}" for n in range(nodes)])
+    assert len(tasks) == workers + servers + chief + evaluator
+    assert len({*given}) == len(tasks)
+    assert {task.node for task in tasks} <= {*range(nodes)}
+    if per_node is not None:
+        assert max(sum(task.node == node for task in tasks) for node in range(nodes)) <= per_node
+
+
+@pytest.mark.parametrize("ports", [None, [7, 8]])
+def test_ports_are_the_given_ones_or_count_up_on_each_host(ports: list[int] | None) -> None:
+    tasks = [Task("worker", 0, 0), Task("worker", 1, 0)]
+    assert addresses(tasks, ["h"], ports) == ([f"h:{port}" for port in ports] if ports else ["h:2222", "h:2223"])
