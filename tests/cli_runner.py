@@ -42,7 +42,7 @@ class Tyard:
         (self.folder / ".tyardignore").write_text("cache\nworkspace\n")
 
     def start(self, *arguments: str, **how: Any) -> "subprocess.Popen[bytes]":
-        argv = [sys.executable, "-m", "tensoryard.cli", *arguments]
+        argv = [sys.executable, "-m", "tensoryard", *arguments]
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | how
         return subprocess.Popen(argv, cwd=self.folder, env=self.environ, **how)
 

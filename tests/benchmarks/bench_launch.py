@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from uv import find_uv_bin
@@ -69,13 +68,16 @@ def measure(commands: dict[str, list[str]], folder: Path, repeats: int) -> dict[
             started = time.time()
             done = subprocess.run(argv, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             ended = time.time()
-            stamp: Callable[[str], float] = lambda word, text=done.stdout: float(text.partition(word)[2].split()[0])
             if done.returncode or "LAST" not in done.stdout:
                 raise SystemExit(f"{name} failed:\n{done.stdout}")
             if turn:  # the first turn fills caches
-                times[name][0].append(stamp("FIRST") - started)
-                times[name][1].append(ended - stamp("LAST"))
+                times[name][0].append(stamp(done.stdout, "FIRST") - started)
+                times[name][1].append(ended - stamp(done.stdout, "LAST"))
     return times
+
+
+def stamp(text: str, word: str) -> float:
+    return float(text.partition(word)[2].split()[0])
 
 
 def show(times: dict[str, tuple[list[float], list[float]]], repeats: int) -> None:

@@ -1,97 +1,114 @@
 """
 Starts a controller as a process of its own, which outlives this one and its terminal.
 
-Two ways, one for each caller: the command line forks, and does it before it has read the job, so that the
-controller's modules load on another core meanwhile; Python programs, whose threads a fork would break, start
-a new interpreter.
+Two ways, one for each caller: the command line forks, and `tyard run` does so before it has loaded anything, so
+that the controller's modules load on another core meanwhile; Python programs, whose threads a fork would break,
+start a new interpreter.
 """
 
-import contextlib
 import os
-import signal
-import subprocess
 import sys
-import threading
-import traceback
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tensoryard.workspace import Workspace
+if TYPE_CHECKING:
+    from tensoryard.workspace import Workspace
 
 LOG = "controller.log"
 
 
 class ForkedController:
-    """A forked process that has loaded what a controller needs and waits for `start`; without it, it ends quietly."""
+    """A process that loads what a controller needs and waits for `start`; without it, it ends quietly."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    _early: "ForkedController | None" = None
+
+    def __init__(self) -> None:
         reading, self._writing = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
-        child = os.fork()
-        if child:
+        self._child = os.fork()
+        if self._child:
             os.close(reading)
-            self._child = child
             return
-        os.close(self._writing)
         try:
             os.setsid()
             if os.fork():
                 os._exit(0)  # the grandchild belongs to init: nobody here has to wait for it
-            _be_controller(workspace, reading)
-        except BaseException:
-            traceback.print_exc()
+            _be_controller(reading)
         finally:
-            sys.stderr.flush()
             os._exit(0)
 
-    def start(self) -> None:
-        """Let it serve: it returns at once when another controller is at work."""
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._child, 0)
-        os.write(self._writing, b"s")
+    @classmethod
+    def fork_early(cls) -> None:
+        """Fork now the one that `forked` will hand out."""
+        cls._early = cls()
+
+    @classmethod
+    def forked(cls) -> "ForkedController":
+        early, cls._early = cls._early, None
+        return early or cls()
+
+    def start(self, workspace: "Workspace") -> None:
+        """Let it serve a workspace: it returns at once when another controller is at work there."""
+        os.waitpid(self._child, 0)
+        os.write(self._writing, os.fsencode(workspace.root))
         os.close(self._writing)
 
 
-def _be_controller(workspace: Workspace, told: int) -> None:
-    from tensoryard.controller import local_controller
-    from tensoryard.render import preload
+def _be_controller(told: int) -> None:
+    import gc
+    import signal
+    import traceback
 
     # A command that follows a run has handlers of its own for these.
     signal.set_wakeup_fd(-1)
     for handled in (signal.SIGINT, signal.SIGTERM):
         signal.signal(handled, signal.SIG_DFL)
-    for number in range(3, 1024):
-        if number != told:
-            with contextlib.suppress(OSError):
-                os.close(number)
+    os.dup2(told, 3)
+    os.closerange(4, 1024)
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(nothing, number)
+    from pathlib import Path
+
+    import tensoryard.environment.spec
+    import tensoryard.environment.venv
+    import tensoryard.scheduler.local
+    import tensoryard.store.file  # noqa: F401 - these four are loaded ahead of their first use
+    from tensoryard.controller import local_controller
+    from tensoryard.render import preload
+    from tensoryard.workspace import Workspace
+
     preload()
-    controller = local_controller(workspace)
-    if os.read(told, 1):
-        _log_to(workspace)
-        controller.serve()
-
-
-def _log_to(workspace: Workspace) -> None:
-    log = os.open(workspace.root / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    gc.enable()
+    with open(3, "rb") as pipe:
+        root = os.fsdecode(pipe.read())
+    if not root:
+        return
+    log = os.open(Path(root) / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    try:
+        local_controller(Workspace(Path(root))).serve()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
 
 
-def fork_controller(workspace: Workspace) -> None:
+def fork_controller(workspace: "Workspace") -> None:
     """See that a controller is at work, from a process without threads."""
     from tensoryard.controller import controller_lock
 
     with controller_lock(workspace) as held:
         if not held:
             return
-    ForkedController(workspace).start()
+    ForkedController().start(workspace)
 
 
-def spawn_controller(workspace: Workspace) -> None:
+def spawn_controller(workspace: "Workspace") -> None:
     """See that a controller is at work, from any Python program."""
+    import subprocess
+    import threading
+
     from tensoryard.controller import controller_lock
 
     with controller_lock(workspace) as held:
@@ -111,6 +128,9 @@ def spawn_controller(workspace: Workspace) -> None:
 
 
 if __name__ == "__main__":
+    from pathlib import Path
+
     from tensoryard.controller import local_controller
+    from tensoryard.workspace import Workspace
 
     local_controller(Workspace(Path(sys.argv[1]))).serve()

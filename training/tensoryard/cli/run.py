@@ -23,16 +23,14 @@ def run(ctx: click.Context, job: Path, changes: tuple[str, ...], detach: bool, a
       tyard run job.yaml --set script_params.--epochs=5 --detach
     """
     from tensoryard.controller_process import ForkedController
-    from tensoryard.workspace import Workspace
-
-    workspace = Workspace.from_config()
-    # Forked before all else: its modules load on another core while this process reads and submits the job.
-    controller = ForkedController(workspace)
     from tensoryard.job_file import load_job
     from tensoryard.submit import submit
+    from tensoryard.workspace import Workspace
 
+    controller = ForkedController.forked()
+    workspace = Workspace.from_config()
     submitted = submit(workspace, load_job(job, changes), lambda text: click.echo(text, err=True))
-    controller.start()
+    controller.start(workspace)
     from tensoryard.cli.follow import follow_to_end, show_submitted
 
     if detach:
