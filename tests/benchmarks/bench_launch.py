@@ -27,7 +27,7 @@ SCRIPT = (
 )
 SUBMITIT = """\
 import submitit, subprocess
-executor = submitit.LocalExecutor(folder="submitit-logs")
+executor = submitit.LocalExecutor(folder="../submitit-logs")
 job = executor.submit(subprocess.run, [{python!r}, "train.py"], capture_output=True, text=True)
 print(job.result().stdout)
 """
@@ -40,12 +40,12 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     python = VenvBuilder().ensure(environment_spec(way="single"), print).python
     with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
+        folder, rivals = Path(work) / "job", Path(work) / "rivals"
+        folder.mkdir()
         (folder / "train.py").write_text(SCRIPT)
         (folder / "job.yaml").write_text("experiment: bench\nentry_script: train.py\n")
         (folder / ".tensoryard").mkdir()
         (folder / "rival.py").write_text(SUBMITIT.format(python=python))
-        rivals = folder / "rivals"
         uv = find_uv_bin()
         subprocess.run([uv, "venv", "-q", "--python", sys.executable, rivals], check=True)
         subprocess.run([uv, "pip", "install", "-q", "--python", rivals / "bin/python", *RIVALS], check=True)
