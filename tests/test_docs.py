@@ -25,7 +25,7 @@ def _page(path: Path) -> str:
 def test_links_lead_to_files_that_are_there(page: Path) -> None:
     targets = [target for target, _ in _LINK.findall(page.read_text()) if "://" not in target]
 
-    assert [] == [target for target in targets if not (page.parent / target).exists()]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_page)
@@ -52,7 +52,7 @@ def _check(command: click.Command, words: list[str], line: str) -> None:
 def test_every_command_is_in_the_readme_or_its_pages() -> None:
     text = "\n".join(page.read_text() for page in PAGES)
 
-    assert [] == [name for name in COMMANDS if f"tyard {name}" not in text]
+    assert [name for name in COMMANDS if f"tyard {name}" not in text] == []
 
 
 def test_the_readmes_job_loads(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_the_readmes_job_loads(tmp_path: Path) -> None:
     (tmp_path / "train.py").touch()
     (tmp_path / "job.yaml").write_text(block[1])
 
-    assert "mpi" == load_job(tmp_path / "job.yaml").way
+    assert load_job(tmp_path / "job.yaml").way == "mpi"
 
 
 def test_the_readmes_python_names_are_public() -> None:
@@ -80,4 +80,4 @@ def test_the_jobs_page_has_every_field() -> None:
 
     text = (ROOT / "docs/jobs.md").read_text()
 
-    assert [] == [field.name for field in msgspec.structs.fields(Job) if f"`{field.name}`" not in text]
+    assert [field.name for field in msgspec.structs.fields(Job) if f"`{field.name}`" not in text] == []

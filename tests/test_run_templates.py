@@ -30,8 +30,8 @@ def test_workers_of_the_multi_worker_template_train_one_model(folder: Path) -> N
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     shown = json.loads(tyard("runs", "show", "latest", "--json", cwd=folder).stdout)
-    assert "Completed" == shown["stage"]
-    assert 2 == len(shown["metrics"]["accuracy"])
+    assert shown["stage"] == "Completed"
+    assert len(shown["metrics"]["accuracy"]) == 2
     registered = tyard("models", "register", "digits", "--run", "latest", "--path", "outputs/model", cwd=folder)
     assert registered.returncode == 0, registered.stderr
 
