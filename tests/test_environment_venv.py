@@ -202,8 +202,9 @@ def test_a_killed_build_is_never_used_and_leaves_nothing(builder: VenvBuilder, m
     assert leftovers(builder) == []
 
 
-def test_an_interruption_ends_uv_and_what_it_started(builder: VenvBuilder, tmp_path: Path) -> None:
-    """A package whose build tells its process id and then never ends."""
+@pytest.fixture
+def endless(builder: VenvBuilder, tmp_path: Path) -> tuple[subprocess.Popen[str], int]:
+    """Another process at a build, and the id of a process that the build started and that never ends."""
     source = tmp_path / "slow-1.0"
     source.mkdir()
     told = tmp_path / "told"
@@ -215,14 +216,31 @@ def test_an_interruption_ends_uv_and_what_it_started(builder: VenvBuilder, tmp_p
         f"import os, signal\nopen({str(told)!r}, 'w').write(str(os.getpid()))\nwhile True:\n    signal.pause()\n"
     )
     archive = shutil.make_archive(str(source), "gztar", tmp_path, source.name)
-    recipe = Recipe(name="slow", python=OWN, requirements=(f"slow @ file://{archive}",))
-    process = ensure_elsewhere(builder.cache, recipe)
-    backend = int(told.read_text())
+    process = ensure_elsewhere(
+        builder.cache, Recipe(name="slow", python=OWN, requirements=(f"slow @ file://{archive}",))
+    )
+    return process, int(told.read_text())
+
+
+def test_an_interruption_ends_uv_and_what_it_started(endless: tuple[subprocess.Popen[str], int]) -> None:
+    process, backend = endless
 
     process.send_signal(signal.SIGINT)
     said = process.communicate()[1]
 
     assert "KeyboardInterrupt" in said
+    assert_ends(backend)
+
+
+def test_what_a_killed_builder_left_at_work_is_ended_by_the_next(
+    builder: VenvBuilder, endless: tuple[subprocess.Popen[str], int]
+) -> None:
+    process, backend = endless
+    process.kill()
+    process.wait()
+
+    builder.ensure_recipe(SIX, lambda line: None)
+
     assert_ends(backend)
 
 

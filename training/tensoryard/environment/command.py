@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from tensoryard import processes
 from tensoryard.environment import Log, interruption
 
 # What a shell around us has active says nothing about the environment that is built.
@@ -23,6 +24,8 @@ _NOT_INHERITED = (
 )
 _ADDRESS = re.compile(r"https?://[^\s`'\"<>]+")
 _STOP_SECONDS = 5.0
+# Says of a command and of all that it starts which process they work for.
+_BUILDER = "TYARD_BUILDER"
 
 
 class Finished(NamedTuple):
@@ -59,7 +62,7 @@ def run(
     process = subprocess.Popen(
         argv,
         cwd=cwd,
-        env={**inherited, "NO_COLOR": "1", **(environ or {})},
+        env={**inherited, "NO_COLOR": "1", _BUILDER: str(os.getpid()), **(environ or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -107,6 +110,12 @@ def _next(lines: "queue.SimpleQueue[str | None]") -> str | None:
             return lines.get(timeout=interruption.LOOK_SECONDS)
         except queue.Empty:
             interruption.look()
+
+
+def end_orphans() -> None:
+    """Kill what builders that were killed themselves have left at work: uv, compilers (Linux only)."""
+    owned = [(pid, int(value)) for pid, value in processes.carrying(_BUILDER) if value.isdigit()]
+    processes.kill({pid for pid, owner in owned if not processes.is_there(owner)})
 
 
 def without_addresses(line: str, keep: Sequence[str] = ()) -> str:

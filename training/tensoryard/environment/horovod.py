@@ -127,6 +127,7 @@ def ensure_wheel(cache: Path, inputs: WheelInputs, python: Path, use_gpu: bool, 
             return wheel
         root = _folder(cache, inputs).parent
         root.mkdir(parents=True, exist_ok=True)
+        command.end_orphans()
         for dead in root.glob(".building-*"):
             shutil.rmtree(dead, ignore_errors=True)  # the lock is ours, so whoever left it is gone
         with tempfile.TemporaryDirectory(prefix=".building-", dir=root, ignore_cleanup_errors=True) as work:

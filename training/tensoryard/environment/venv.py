@@ -299,6 +299,7 @@ class VenvBuilder:
 
     def _remove_leftovers(self, environment_hash: str = "") -> None:
         """Remove what dead builders left of one environment, whose lock is held, or of all that nobody builds."""
+        command.end_orphans()
         for path in self._environments.glob(f".building-{environment_hash}*"):
             owner = path.name.split("-")[1]
             if environment_hash or not locking.is_held(self._flock(owner)):

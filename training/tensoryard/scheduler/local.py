@@ -3,9 +3,9 @@
 import fcntl
 import json
 import os
-import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tensoryard import processes
 from tensoryard.end_record import decide_end
 from tensoryard.errors import SchedulerError
 from tensoryard.job import Job
@@ -95,12 +96,7 @@ class LocalScheduler:
             (folder / "launch" / "kill").touch()
 
     def sweep(self, run_id: str, folder: Path) -> int:
-        killed = 0
-        for pid in set(_processes_of(folder)):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-        return killed
+        return processes.kill(set(_processes_of(folder)))
 
     def _launch(self, run_id: str, folder: Path, entry: _Waiting) -> None:
         with _free_ports(len(entry.job.tasks())) as ports:
@@ -129,7 +125,9 @@ class LocalScheduler:
             return
         self._looked_at[run_id] = time.monotonic()
         for task, facts in _started_tasks(folder):
-            if not _exists(facts.get("supervisor")) and not (folder / "tasks" / f"{task}.json").exists():
+            supervisor = facts.get("supervisor")
+            gone = isinstance(supervisor, int) and not processes.is_there(supervisor)
+            if gone and not (folder / "tasks" / f"{task}.json").exists():
                 end_run(folder, "failed", task=task, reason=LEFT_NO_RESULT)
 
 
@@ -174,28 +172,10 @@ def _started(folder: Path) -> bool:
     return tasks.is_dir() and any(tasks.glob("*.json"))
 
 
-def _exists(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _processes_of(folder: Path) -> Iterator[int]:
     """Processes of a run: on Linux all that carry its folder in their environment, wherever they went."""
-    proc = Path("/proc")
-    if proc.joinpath("self/environ").exists():
-        mark = b"TYARD_RUN_DIR=" + os.fsencode(folder) + b"\0"
-        for entry in proc.iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                with suppress(OSError):
-                    if mark in entry.joinpath("environ").read_bytes() + b"\0":
-                        yield int(entry.name)
+    yield from (pid for pid, value in processes.carrying("TYARD_RUN_DIR") if value == str(folder))
+    if sys.platform == "linux":
         return
     for _, facts in _started_tasks(folder):
         group = facts.get("pid")
