@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launching import Yard
+from launching import PEAK_KIB, Yard
 from tensoryard.errors import CorruptRecordError, JobError
 from tensoryard.snapshot import Snapshot, SnapshotFile, lay_out, take
 from tensoryard.store import Store
@@ -114,15 +114,15 @@ def test_a_large_file_takes_little_memory(tmp_path: Path, source: Path) -> None:
     with (source / "data.bin").open("wb") as file:
         file.truncate(256 << 20)
     program = """
-import resource, sys
+import sys
 from pathlib import Path
 from tensoryard.snapshot import take
 from tensoryard.store.file import FileStore
 print(take(FileStore(Path(sys.argv[1])), Path(sys.argv[2]), print).files[0].sha256)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_kib())
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "store"), str(source)],
+        [sys.executable, "-c", PEAK_KIB + program, str(tmp_path / "store"), str(source)],
         capture_output=True,
         text=True,
         check=True,
