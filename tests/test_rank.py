@@ -273,6 +273,7 @@ import os, signal, subprocess, sys, time
 if os.environ["TYARD_TASK"] == "worker-1":
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
     subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE).stdout.readline()
+    while not os.path.exists("../tasks/worker-0.started.json"): time.sleep(0.01)
     sys.exit(3)
 time.sleep(600)
 """
