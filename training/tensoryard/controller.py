@@ -5,6 +5,7 @@ It keeps no state: killed at any line and started again, it goes on from the eve
 the scheduler says. One controller serves a target at a time, held to that by a lock on a file.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -13,21 +14,22 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tensoryard import context, outputs, snapshot
 from tensoryard.environment import EnvironmentBuilder, interruption
-from tensoryard.errors import CorruptRecordError, StoreError, TensoryardError
+from tensoryard.errors import CorruptRecordError, JobError, StoreError, TensoryardError
 from tensoryard.job import DatastoreReference, Job
 from tensoryard.render import Placement, render
 from tensoryard.run import ENDS, NOT_STARTED, RunRecord
 from tensoryard.scheduler import GRACE_SECONDS, Phase, Scheduler
 from tensoryard.store import keys
+from tensoryard.store.transfer import download
 from tensoryard.verdict import verdict
 from tensoryard.workspace import Workspace
 
 POLL_SECONDS = 0.02
+WAITING_SECONDS = 0.25  # hundreds of runs may wait, and the machine is for those that run
 QUEUE_SECONDS = 0.1
 # A store that cannot be written, for a full disk or a server that is away, is tried again so often and so long.
 RETRY_SECONDS = 1.0
@@ -49,6 +51,7 @@ class Controller:
         self.target = target
         self.scheduler = scheduler
         self.builder = builder
+        self.given_up: set[str] = set()
 
     def serve(self) -> None:
         """Returns when no run is queued, or at once when another controller is at work."""
@@ -61,41 +64,53 @@ class Controller:
 
     def _drain(self) -> None:
         drivers: dict[str, threading.Thread] = {}
-        for run_id in self._queue():
-            self.scheduler.recover(run_id, self.workspace.run_folder(run_id))
-        while True:
-            queued = self._queue()
-            for run_id in queued:
-                if run_id not in drivers:
-                    in_line = threading.Event()
-                    drivers[run_id] = threading.Thread(target=self._drive, args=(run_id, in_line), name=run_id)
-                    drivers[run_id].start()
-                    # First come, first served: the next one does not reach the scheduler before this one.
-                    in_line.wait()
-            drivers = {run_id: thread for run_id, thread in drivers.items() if thread.is_alive() or run_id in queued}
-            if not drivers:
-                return
-            for thread in list(drivers.values()):
-                thread.join(QUEUE_SECONDS / len(drivers))
+        try:
+            for run_id in self._queue():
+                self.scheduler.recover(run_id, self.workspace.run_folder(run_id))
+            while True:
+                queued = self._queue()
+                for run_id in queued:
+                    if run_id not in drivers:
+                        in_line = threading.Event()
+                        drivers[run_id] = threading.Thread(target=self._drive, args=(run_id, in_line), name=run_id)
+                        drivers[run_id].start()
+                        # First come, first served: the next one does not reach the scheduler before this one.
+                        in_line.wait()
+                drivers = {
+                    run_id: thread for run_id, thread in drivers.items() if thread.is_alive() or run_id in queued
+                }
+                if not drivers:
+                    return
+                for thread in list(drivers.values()):
+                    thread.join(QUEUE_SECONDS / len(drivers))
+        finally:
+            # The lock is let go after this: no second controller may meet a run that still has its driver.
+            for thread in drivers.values():
+                thread.join()
 
     def _queue(self) -> list[str]:
-        names = self.workspace.store.children(keys.queued(self.target))
+        names = [
+            name for name in self.workspace.store.children(keys.queued(self.target)) if name not in self.given_up
+        ]
         return sorted(names, key=lambda name: (keys.parse_run_id(name) or ("", 0))[1])
 
     def _drive(self, run_id: str, in_line: threading.Event) -> None:
-        tries = 0
-        while True:
+        run = RunRecord(self.workspace.store, run_id)
+        for tries in range(RETRIES + 2):
             try:
-                self._drive_to_end(RunRecord(self.workspace.store, run_id), in_line, last_try=tries >= RETRIES)
+                self._drive_to_end(run, in_line, last_try=tries >= RETRIES)
                 self.workspace.store.delete(keys.queued(self.target, run_id))
                 return
-            except StoreError as error:
+            except Exception as error:
                 # Its tasks go on meanwhile; the next try starts from what is recorded, as a new controller would.
-                tries += 1
-                print(f"{run_id}: {error.message}; trying again in {RETRY_SECONDS:g} s", file=sys.stderr, flush=True)
+                if not isinstance(error, StoreError):
+                    traceback.print_exc()
+                print(f"{run_id}: {error}; trying again in {RETRY_SECONDS:g} s", file=sys.stderr, flush=True)
                 time.sleep(RETRY_SECONDS)
             finally:
                 in_line.set()
+        # It stays queued: the next controller takes it up again.
+        self.given_up.add(run_id)
 
     def _drive_to_end(self, run: RunRecord, in_line: threading.Event, *, last_try: bool) -> None:
         driver = RunDriver(self, run, in_line)
@@ -145,6 +160,9 @@ class RunDriver:
         if self.state.stage not in (NOT_STARTED, "Preparing"):
             self.scheduler.stop(self.run.id, self.folder, kill=False, because=reason)
             self._until_over(time.monotonic() + GRACE_SECONDS + HUNG_SECONDS)
+            # What it has written so far is kept, for a later run to go on from.
+            with contextlib.suppress(TensoryardError, OSError):
+                self._list_outputs()
         self.run.add(stage="Failed", reason=reason, hint=hint, by="tyard")
 
     def _until_over(self, deadline: float) -> None:
@@ -228,28 +246,21 @@ class RunDriver:
             if reference.mode != "download":
                 continue
             self.in_line.set()
-            source = self.workspace.store.local_path(keys.data(reference.path))
-            if source is None or target.exists():
+            if target.exists():
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
             aside = target.with_name(f".{target.name}.part")
             shutil.rmtree(aside, ignore_errors=True)
-            if source.is_dir():
-                shutil.copytree(source, aside, copy_function=self._copy)
-            else:
-                shutil.copyfile(source, aside)
+            key = keys.data(reference.path)
+            one = self.workspace.store.stat(key)
+            for entry in [one] if one else self.workspace.store.list(f"{key.rstrip('/')}/"):
+                self._stop_if_canceled()
+                download(self.workspace.store, entry.key, Path(f"{aside}{entry.key[len(key.rstrip('/')) :]}"))
             aside.rename(target)
-
-    def _copy(self, source: str, target: str) -> None:
-        self._stop_if_canceled()
-        shutil.copyfile(source, target)
 
     def _bring_outputs(self, run_id: str) -> None:
         earlier = RunRecord(self.workspace.store, run_id)
         found = earlier.outputs()
         for file in found.files if found else ():
-            from tensoryard.store.transfer import download
-
             download(earlier.store, earlier.key(file.path), self.folder / file.path, file.sha256, file.size_bytes)
 
     def _write_launch_files(self, placement: Placement) -> None:
@@ -284,20 +295,26 @@ class RunDriver:
                 self.state.add(self.run.add(fact="waiting", reason=seen.reason))
             if kill_asked_at is not None and time.monotonic() - kill_asked_at > HUNG_SECONDS:
                 self.scheduler.sweep(self.run.id, self.folder)
-            time.sleep(POLL_SECONDS)
+            time.sleep(WAITING_SECONDS if seen.phase is Phase.WAITING else POLL_SECONDS)
 
     def _conclude(self) -> None:
         left = self.scheduler.sweep(self.run.id, self.folder)
-        # Now, when nothing of the run is there to take the space again.
-        (self.folder / "launch" / "reserve").unlink(missing_ok=True)
+        self._free_reserve()  # before the event, which needs space itself
         self._enter("Post-processing")
         if left:
             self.run.add(fact="warning", reason=f"{left} processes outlived their task and were killed")
-        found = outputs.conclude(self.run, self.folder)
-        for warning in found.warnings:
-            self.run.add(fact="warning", reason=warning)
+        self._list_outputs()
         decided = verdict(self.run)
         self.run.add(stage=decided.stage, reason=decided.reason, **decided.facts)
+
+    def _free_reserve(self) -> None:
+        """Give the disk back what was kept for now, when nothing of the run is there to take it."""
+        (self.folder / "launch" / "reserve").unlink(missing_ok=True)
+
+    def _list_outputs(self) -> None:
+        self._free_reserve()
+        for warning in outputs.conclude(self.run, self.folder).warnings:
+            self.run.add(fact="warning", reason=warning)
 
 
 def launch_files(workspace: Workspace, job: Job, run_id: str, placement: Placement) -> dict[str, str]:
@@ -306,7 +323,12 @@ def launch_files(workspace: Workspace, job: Job, run_id: str, placement: Placeme
     paths = {}
     for reference, brought in _brought_to(folder, job).items():
         mounted = workspace.store.local_path(keys.data(reference.path))
-        paths[reference] = str(mounted if reference.mode == "mount" and mounted else brought)
+        if reference.mode == "mount" and mounted is None:
+            raise JobError(
+                f"the path `{reference.path}` cannot be mounted: this workspace's datastore is no folder here",
+                hint="use `mode: download`",
+            )
+        paths[reference] = str(mounted if reference.mode == "mount" else brought)
     return render(job, placement, run_id=run_id, run_dir=str(folder), local_paths=paths)
 
 
@@ -316,7 +338,7 @@ def _brought_to(folder: Path, job: Job) -> dict[DatastoreReference, Path]:
     return {reference: folder / "inputs" / str(at) / reference.path for at, reference in enumerate(references)}
 
 
-@contextmanager
+@contextlib.contextmanager
 def controller_lock(workspace: Workspace) -> Iterator[bool]:
     """Whether this process now is the controller; let go at the end, or by the kernel when the process dies."""
     workspace.root.mkdir(parents=True, exist_ok=True)

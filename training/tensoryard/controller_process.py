@@ -116,11 +116,11 @@ def spawn_controller(workspace: "Workspace") -> None:
             return
     with (workspace.root / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tensoryard.controller_process", str(workspace.root)],
+            # -P: a project may hold modules of any name, and `-m` would look in its folder first.
+            [sys.executable, "-P", "-m", "tensoryard.controller_process", str(workspace.root)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd="/",  # `-m` looks in the current folder first, and a project may hold modules of any name
             start_new_session=True,
         )
     # Waited for beside the program, which may go on for days: an ended controller would stay a zombie.

@@ -122,6 +122,13 @@ class RunRecord:
         except msgspec.MsgspecError as error:
             raise CorruptRecordError(f"run `{self.id}`: job.json cannot be read: {error}") from None
 
+    def was_submitted(self) -> bool:
+        """False for what a submission that was killed has left: no event and no place in a queue."""
+        if self.store.stat(self.key("events.jsonl")) is not None:
+            return True
+        queued = (keys.queued(target.rstrip("/"), self.id) for target in self.store.children(keys.QUEUE))
+        return any(self.store.stat(key) is not None for key in queued)
+
     def snapshot(self) -> Snapshot:
         try:
             return msgspec.json.decode(self.store.read(self.key("snapshot.json")), type=Snapshot)
@@ -295,8 +302,9 @@ def list_runs(store: Store, experiment: str | None = None) -> Iterator[RunRecord
         if (parsed := keys.parse_run_id(name.rstrip("/")))
     ]
     for _, run_id in sorted(found, reverse=True):
-        if experiment is None or run_id.rpartition("-")[0] == experiment:
-            yield RunRecord(store, run_id)
+        run = RunRecord(store, run_id)
+        if (experiment is None or run_id.rpartition("-")[0] == experiment) and run.was_submitted():
+            yield run
 
 
 def find_run(store: Store, text: str) -> RunRecord:
@@ -305,7 +313,7 @@ def find_run(store: Store, text: str) -> RunRecord:
 
     Raises NotFoundError with the nearest ids.
     """
-    if keys.parse_run_id(text) and store.stat(keys.run(text, "job.json")):
+    if keys.parse_run_id(text) and RunRecord(store, text).was_submitted():
         return RunRecord(store, text)
     runs = list(list_runs(store))
     if text == "latest" and runs:

@@ -40,8 +40,9 @@ def check(workspace: Workspace, job: Job) -> Job:
             )
     if job.resume_from is not None:
         earlier = find_run(workspace.store, job.resume_from)
-        if earlier.outputs() is None and not earlier.state().ended:
-            raise JobError(f"resume_from: `{earlier.id}` has not ended yet", hint=f"tyard runs show {earlier.id}")
+        if earlier.outputs() is None:
+            why = "left no outputs" if earlier.state().ended else "has not ended yet"
+            raise JobError(f"resume_from: `{earlier.id}` {why}", hint=f"tyard runs show {earlier.id}")
         job = msgspec.structs.replace(job, resume_from=earlier.id)
     # Read now: the run must not change when the file does.
     job = job.with_requirements()
@@ -56,17 +57,26 @@ def submit(workspace: Workspace, job: Job, say: Callable[[str], None], taken: Sn
     taken: the snapshot to use, when it is an earlier run's; otherwise the source folder is snapshot now.
     Raises JobError before anything is created.
     """
-    job = check(workspace, job)
+    job = _with_gpus(check(workspace, job))
     store = workspace.store
     if taken is None:
         taken = snapshot.take(store, Path(job.source_directory), say)
     run = RunRecord(store, keys.run_id(job.experiment, _next_number(store)))
     store.put(run.key("snapshot.json"), msgspec.json.encode(taken))
     store.put(run.key("job.json"), encode_job(job))
-    run.add(fact="submitted", host=socket.gethostname(), user=_user(), snapshot=taken.digest)
-    # The commit point: a run without this was never asked for.
+    # The commit point: a run that neither is queued nor has events was never asked for.
     store.put(keys.queued(job.compute_target, run.id), b"")
+    run.add(fact="submitted", host=socket.gethostname(), user=_user(), snapshot=taken.digest)
     return run
+
+
+def _with_gpus(job: Job) -> Job:
+    """CUDA_VISIBLE_DEVICES of this terminal means this run and is kept with it; nothing else is taken unasked."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None or job.compute_target != "local" or "CUDA_VISIBLE_DEVICES" in job.environment_variables:
+        return job
+    variables = {**job.environment_variables, "CUDA_VISIBLE_DEVICES": chosen}
+    return msgspec.structs.replace(job, environment_variables=variables)
 
 
 def _next_number(store: Store) -> int:

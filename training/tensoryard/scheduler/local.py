@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -60,17 +61,18 @@ class LocalScheduler:
             if _alive(folder) or _started(folder):
                 self._running[run_id] = folder
             else:
+                self._running.pop(run_id, None)  # a launch that came to nothing
                 self._waiting[run_id] = _Waiting(parsed[1] if parsed else 0, job, write_files)
 
     def poll(self, run_id: str, folder: Path) -> Seen:
         with self._lock:
             if run_id in self._waiting:
-                ahead = sorted(
-                    other for other, entry in self._waiting.items() if entry.number < self._waiting[run_id].number
-                )
+                own = self._waiting[run_id].number
+                ahead = sorted((entry.number, other) for other, entry in self._waiting.items() if entry.number < own)
                 if len(self._running) + len(ahead) >= max(1, self._limit()):
-                    others = ", ".join([*self._running, *ahead])
-                    return Seen(Phase.WAITING, f"waiting for {others} on this machine")
+                    others = [*self._running, *(other for _, other in ahead)]
+                    named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+                    return Seen(Phase.WAITING, f"waiting for {named} on this machine")
                 self._running[run_id] = folder
                 self._launch(run_id, folder, self._waiting.pop(run_id))
                 return Seen(Phase.RUNNING)
@@ -103,7 +105,8 @@ class LocalScheduler:
             entry.write_files(Placement("local", ("localhost",) * entry.job.node_count, ports))
         alive = os.open(folder / "launch" / "alive", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Waits, if at all, for a process that another thread is about to start and that still holds a copy.
+            fcntl.flock(alive, fcntl.LOCK_EX)
             with (folder / "logs" / "launch.log").open("ab") as log:
                 self._children[run_id] = subprocess.Popen(
                     ["/usr/bin/env", "bash", str(folder / "launch" / "run.sh")],
@@ -126,7 +129,8 @@ class LocalScheduler:
         self._looked_at[run_id] = time.monotonic()
         for task, facts in _started_tasks(folder):
             supervisor = facts.get("supervisor")
-            gone = isinstance(supervisor, int) and not processes.is_there(supervisor)
+            here = facts.get("host") == os.uname().nodename
+            gone = here and isinstance(supervisor, int) and not processes.is_there(supervisor)
             if gone and not (folder / "tasks" / f"{task}.json").exists():
                 end_run(folder, "failed", task=task, reason=LEFT_NO_RESULT)
 
@@ -138,12 +142,16 @@ def end_run(folder: Path, outcome: str, **facts: object) -> None:
     decide_end(str(folder), writer, {"outcome": outcome, "host": socket.gethostname(), **facts})
 
 
+# What belongs to the machine and its user. All else a job asks for by name: another run's controller may be the one
+# that starts this run, and what its terminal held, a token say, is none of this run's business.
+_OF_THE_MACHINE = re.compile(
+    "HOME|USER|LOGNAME|SHELL|PATH|LD_LIBRARY_PATH|TZ|TMPDIR|LANG|LC_.*|XDG_.*|SSL_CERT_(FILE|DIR)"
+    "|((https?|ftp|all|no)_proxy)|((HTTPS?|FTP|ALL|NO)_PROXY)"
+)
+
+
 def _launch_environment() -> dict[str, str]:
-    """This process's environment, less what would make another Python find the wrong packages."""
-    left_out = {"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "TF_CONFIG", "__PYVENV_LAUNCHER__"}
-    return {
-        name: value for name, value in os.environ.items() if name not in left_out and not name.startswith("TYARD_")
-    }
+    return {name: value for name, value in os.environ.items() if _OF_THE_MACHINE.fullmatch(name)}
 
 
 def _alive(folder: Path) -> bool:
@@ -177,9 +185,10 @@ def _processes_of(folder: Path) -> Iterator[int]:
     yield from (pid for pid, value in processes.carrying("TYARD_RUN_DIR") if value == str(folder))
     if sys.platform == "linux":
         return
-    for _, facts in _started_tasks(folder):
+    for task, facts in _started_tasks(folder):
         group = facts.get("pid")
-        if isinstance(group, int):
+        ended = (folder / "tasks" / f"{task}.json").exists()  # its number may be another process's by now
+        if isinstance(group, int) and not ended:
             listed = subprocess.run(
                 ["/bin/ps", "-o", "pid=", "-g", str(group)], capture_output=True, text=True, check=False
             )
