@@ -323,6 +323,27 @@ def test_prune_takes_what_was_not_used_and_leaves_what_is(builder: VenvBuilder) 
     assert leftovers(builder) == []
 
 
+def test_prune_leaves_the_environment_of_a_run_that_runs(builder: VenvBuilder, tmp_path: Path) -> None:
+    """A task is started by way of the link in its run's folder."""
+    built = builder.ensure_recipe(SIX, lambda line: None)
+    run = tmp_path / "runs" / "mnist-0001"
+    run.mkdir(parents=True)
+    (run / "environment").symlink_to(Path(built.python).parents[1])
+    task = subprocess.Popen(
+        [run / "environment" / "bin" / "python", "-c", "print('started', flush=True); input()"],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TYARD_RUN_DIR": str(run)},
+    )
+    read_until(task, "started")
+
+    assert builder.prune(unused_days=None, dry_run=False) == ()
+
+    task.communicate("\n")
+    assert [built.hash] == [one.hash for one in builder.prune(unused_days=None, dry_run=False)]
+
+
 def test_one_environment_is_shown_by_hash_its_beginning_or_name(builder: VenvBuilder) -> None:
     built = builder.ensure_recipe(SIX, lambda line: None)
 

@@ -29,6 +29,7 @@ from tensoryard.environment.lock import CondaRecord, Lock, content_hash, recipe_
 from tensoryard.environment.resolve import pinned, resolve
 from tensoryard.environment.spec import HOROVOD, Recipe, recipe
 from tensoryard.errors import EnvironmentBuildError, NotFoundError
+from tensoryard.processes import carrying
 
 _MIB = 1024**2
 
@@ -373,6 +374,10 @@ def _sizes(folder: Path) -> tuple[int, int]:
 
 def _in_use(folder: Path) -> bool:
     """Whether a process that we may look at was started from a folder (Linux; elsewhere nothing is known)."""
+    # A task is started by way of the link in its run's folder, so its command line does not name the cache.
+    top = f"{os.path.realpath(folder)}/"
+    if any(os.path.realpath(f"{run}/environment").startswith(top) for _, run in carrying("TYARD_RUN_DIR")):
+        return True
     needle = f"{folder}/".encode()
     for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
         try:
