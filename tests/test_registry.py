@@ -45,9 +45,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "exported"
 
 
-def make_run(store: Store, run_id: str, files: Mapping[str, bytes] = MODEL_FILES, *, ended: bool = True) -> None:
-    """A run as the controller leaves it, its files below outputs/model."""
-    job = {"experiment": run_id.rpartition("-")[0], "source_directory": ".", "entry_script": "train.py"}
+def make_run(
+    store: Store, run_id: str, files: Mapping[str, bytes] = MODEL_FILES, *, ended: bool = True, **fields: Any
+) -> None:
+    """A run as the controller leaves it, its files below outputs/model; fields: of its job."""
+    job = {"experiment": run_id.rpartition("-")[0], "source_directory": ".", "entry_script": "train.py", **fields}
     store.put(keys.run(run_id, "job.json"), msgspec.json.encode(job))
     store.append(
         keys.run(run_id, "events.jsonl"),
@@ -86,6 +88,34 @@ def test_a_runs_files_become_a_version_without_being_copied(registry: Registry, 
     assert store.tags(keys.model_version("digits", 1))["model"] == "digits"
     assert list(store.find_by_tags({"run": "mnist-0007", "version": "00000001"})) == [
         "models/digits/versions/00000001.json"
+    ]
+
+
+def test_a_version_keeps_no_secret_of_its_runs_job(registry: Registry, store: Store) -> None:
+    """Its record is there for ever."""
+    packages = [
+        "tool @ https://ada:s3cret@host/tool-1.0-py3-none-any.whl?at=a@b",
+        "own @ git+https://s3cret@host/own.git@main",
+        "kept @ git+ssh://git@host/kept.git",
+        "numpy>=1.26",
+    ]
+    make_run(
+        store,
+        "mnist-0007",
+        environment_variables={"WANDB_API_KEY": "s3cret", "A": "1"},
+        pip_packages=packages,
+        conda_channels=["https://ada:s3cret@host/channel"],
+    )
+    version = registry.register_run_files("digits", "mnist-0007", "outputs/model")
+
+    assert b"s3cret" not in store.read(keys.model_version("digits", 1))
+    assert version.lineage["job"]["environment_variables"] == ["A", "WANDB_API_KEY"]
+    assert version.lineage["job"]["conda_channels"] == ["https://host/channel"]
+    assert version.lineage["job"]["pip_packages"] == [
+        "tool @ https://host/tool-1.0-py3-none-any.whl?at=a@b",
+        "own @ git+https://host/own.git@main",
+        "kept @ git+ssh://git@host/kept.git",
+        "numpy>=1.26",
     ]
 
 

@@ -1,6 +1,7 @@
 """The files that a version is made of: found in a run's outputs or on a disk, and pinned."""
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tensoryard.run import RunRecord
 
 _SHOWN = 8
+# Whatever stands before the host of an address, save the `git@` that no secret is.
+_CREDENTIALS = re.compile(r"(?<=://)(?!git@)[^/?#\s]*@")
 
 
 def run_files(run: "RunRecord", path: str, warn: Callable[[str], None]) -> list[FileRecord]:
@@ -58,7 +61,7 @@ def run_lineage(run: "RunRecord") -> dict[str, Any]:
     metrics = {name: value[-1] if isinstance(value, list) else value for name, value in run.metrics().items()}
     told = {
         "experiment": job.experiment,
-        "job": msgspec.to_builtins(job),
+        "job": _without_secrets(msgspec.to_builtins(job)),
         "stage": state.stage,
         "snapshot": state.facts.get("submitted", {}).get("snapshot"),
         "data": sorted({f"{one.datastore}/{one.path}" for one in job.references().values()}),
@@ -67,6 +70,16 @@ def run_lineage(run: "RunRecord") -> dict[str, Any]:
         "metrics": metrics,
     }
     return {name: value for name, value in told.items() if value}
+
+
+def _without_secrets(job: dict[str, Any]) -> dict[str, Any]:
+    """A job without what may be a secret, for a record that nobody can take back: of variables only the names."""
+    told = dict(job)
+    if "environment_variables" in job:
+        told["environment_variables"] = sorted(job["environment_variables"])
+    for field in {"pip_packages", "conda_packages", "conda_channels"}.intersection(job):
+        told[field] = [_CREDENTIALS.sub("", entry) for entry in job[field]]
+    return told
 
 
 def folder_files(store: Store, folder: Path) -> list[FileRecord]:
