@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from launching import Yard
+from plain_user import as_plain_user
 from tensoryard.errors import CorruptRecordError
+from tensoryard.outputs import conclude
 from tensoryard.run import Outputs, RunRecord
+from tensoryard.store.file import FileStore
 
 
 def outputs_of(yard: Yard, script: str) -> Outputs:
@@ -105,8 +108,34 @@ def test_outputs_that_cannot_be_read_are_named(yard: Yard) -> None:
 
 def test_the_list_is_final(yard: Yard) -> None:
     """Whoever comes later, as a controller started anew does, gets the list that was written."""
-    from tensoryard.outputs import conclude
-
     run = yard.run("open('outputs/a', 'w').close()")
     (yard.run_folder(run) / "outputs" / "late").touch()
     assert conclude(run, yard.run_folder(run)) == run.outputs()
+
+
+@pytest.mark.parametrize(
+    ("closed", "mode", "warning"),
+    [
+        ("outputs", 0o300, "outputs was left out: Permission denied"),
+        ("outputs/model", 0o000, "outputs/model was left out: Permission denied"),
+        ("outputs/model", 0o300, "outputs/model was left out: Permission denied"),
+        ("outputs/model", 0o600, "outputs/model/file was left out: Permission denied"),
+        ("source/outputs", 0o000, "source/outputs was left where it is: Permission denied"),
+        ("source/outputs", 0o600, "source/outputs was left where it is: Permission denied"),
+    ],
+)
+def test_a_folder_that_may_not_be_read_is_left_out_with_a_warning(
+    tmp_path: Path, closed: str, mode: int, warning: str
+) -> None:
+    run = RunRecord(FileStore(tmp_path), "job-0001")
+    folder = tmp_path / "runs" / run.id
+    (folder / closed).mkdir(parents=True)
+    (folder / closed / "file").touch()
+    (folder / "outputs").mkdir(exist_ok=True)
+    (folder / "outputs" / "kept").touch()
+    (folder / closed).chmod(mode)
+    found = as_plain_user(lambda: conclude(run, folder))
+    (folder / closed).chmod(0o700)
+    assert isinstance(found, Outputs), found
+    assert found.warnings == (warning,)
+    assert [file.path for file in found.files] == ([] if closed == "outputs" else ["outputs/kept"])

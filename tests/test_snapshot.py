@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launching import PEAK_KIB, Yard
+from plain_user import as_plain_user
 from tensoryard.errors import CorruptRecordError, JobError
 from tensoryard.snapshot import Snapshot, SnapshotFile, lay_out, take
 from tensoryard.store import Store
@@ -97,6 +98,20 @@ def test_what_no_snapshot_can_hold_is_named_and_nothing_kept(
     assert message == caught.value.message
     assert caught.value.hint is not None
     assert not yard.workspace.root.exists()
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o600, 0o300])
+def test_a_folder_that_may_not_be_read_is_named_and_not_left_out(store: Store, source: Path, mode: int) -> None:
+    (source / "package" / "closed").mkdir(parents=True)
+    (source / "package" / "closed" / "code.py").touch()
+    (source / "package" / "closed").chmod(mode)
+    refused = as_plain_user(lambda: taken(store, source))
+    assert isinstance(refused, JobError)
+    assert refused.message == "source_directory: the folder `package/closed` cannot be read: Permission denied"
+    assert refused.hint == "`chmod u+rx` it, or name it in .tyardignore"
+    (source / ".tyardignore").write_text("closed\n")
+    assert as_plain_user(lambda: taken(store, source)) == [".tyardignore", "train.py"]
+    (source / "package" / "closed").chmod(0o700)
 
 
 def test_large_sources_are_said_to_be(store: Store, source: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -24,14 +25,21 @@ def conclude(run: RunRecord, folder: Path) -> Outputs:
         return found
     warnings = _take_back(folder)
     files = []
-    for path in _walk(folder / "outputs"):
+
+    def leave_out(name: str, reason: object) -> None:
+        # A name may hold anything, half characters and line breaks too: shown as Python would write it.
+        shown = name if name.isprintable() else ascii(name)
+        warnings.append(f"{shown} was left out: {reason}")
+
+    def leave_out_folder(error: OSError) -> None:
+        leave_out(Path(error.filename).relative_to(folder).as_posix(), error.strerror)
+
+    for path in _walk(folder / "outputs", leave_out_folder):
         name = path.relative_to(folder).as_posix()
         try:
             files.append(_listed(run, path, name, folder / "outputs"))
         except _LeftOutError as reason:
-            # A name may hold anything, half characters and line breaks too: shown as Python would write it.
-            shown = name if name.isprintable() else ascii(name)
-            warnings.append(f"{shown} was left out: {reason}")
+            leave_out(name, reason)
     outputs = Outputs(tuple(sorted(files, key=lambda file: file.path)), tuple(warnings))
     try:
         run.store.put(run.key("outputs.json"), msgspec.json.encode(outputs))
@@ -45,9 +53,9 @@ class _LeftOutError(Exception):
 
 
 def _listed(run: RunRecord, path: Path, name: str, top: Path) -> OutputFile:
-    if path.is_symlink() and not _is_inside(path, top):
-        raise _LeftOutError(f"it is a link to {path.readlink()}, outside of ./outputs")
     try:
+        if path.is_symlink() and not _is_inside(path, top):
+            raise _LeftOutError(f"it is a link to {path.readlink()}, outside of ./outputs")
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise _LeftOutError("it is no file")
@@ -78,11 +86,14 @@ def _take_back(folder: Path) -> list[str]:
     if own.is_symlink() or not own.is_dir():
         return []
     warnings = []
-    for path in sorted(own.iterdir()):
-        if (outputs / path.name).exists():
-            warnings.append(f"source/outputs/{path.name} was left where it is: outputs/{path.name} is there too")
-        else:
-            path.rename(outputs / path.name)
+    try:
+        for path in sorted(own.iterdir()):
+            if (outputs / path.name).exists():
+                warnings.append(f"source/outputs/{path.name} was left where it is: outputs/{path.name} is there too")
+            else:
+                path.rename(outputs / path.name)
+    except OSError as error:
+        warnings.append(f"source/outputs was left where it is: {error.strerror}")
     return warnings
 
 
@@ -91,12 +102,13 @@ def _is_inside(path: Path, top: Path) -> bool:
     return os.path.realpath(path).startswith(os.path.realpath(top) + os.sep)
 
 
-def _walk(folder: Path) -> list[Path]:
+def _walk(folder: Path, unreadable: Callable[[OSError], None]) -> list[Path]:
     paths = []
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in os.walk(folder, onerror=unreadable):
         # A link to a folder is listed like a file and refused there: it is never entered.
         paths += [Path(here, name) for name in names]
-        paths += [Path(here, name) for name in folders if Path(here, name).is_symlink()]
+        # Not Path.is_symlink(): it raises in a folder that may be listed and not entered.
+        paths += [Path(here, name) for name in folders if os.path.islink(f"{here}/{name}")]  # noqa: PTH114
     return sorted(paths)
 
 

@@ -1,5 +1,6 @@
 """The source tree as it was at submission: taken once, kept by content, laid out again for the run."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -94,13 +95,19 @@ def lay_out(store: Store, snapshot: Snapshot, folder: Path) -> None:
 
 def _files(source: Path, store: Path | None) -> Iterator[Path]:
     ignored = _ignore_rules(source)
-    for folder, folders, names in os.walk(source):
+
+    def refuse(error: OSError) -> None:
+        raise _closed_folder(source, Path(error.filename), error.errno)
+
+    for folder, folders, names in os.walk(source, onerror=refuse):
         here = Path(folder)
         kept = []
         for name in sorted(folders):
             made_by_run = here == source and name in _MADE_BY_THE_RUN
             if name in _ALWAYS_IGNORED or made_by_run or ignored(f"{(here / name).relative_to(source).as_posix()}/"):
                 continue
+            if not os.access(here / name, os.R_OK | os.X_OK):
+                raise _closed_folder(source, here / name, errno.EACCES)
             if (here / name / "pyvenv.cfg").exists():
                 continue  # a virtual environment: the job has one of its own
             if store is not None and (here / name).resolve() == store.resolve():
@@ -126,8 +133,19 @@ def _files(source: Path, store: Path | None) -> Iterator[Path]:
                     f"source_directory: `{path.relative_to(source)}` is a link to a file outside of it",
                     hint="copy the file, or name the link in .tyardignore",
                 )
-            if path.is_file():
+            with _read_errors(path.relative_to(source).as_posix()):
+                is_file = path.is_file()
+            if is_file:
                 yield path
+
+
+def _closed_folder(source: Path, folder: Path, error: int | None) -> JobError:
+    """Left out without a word, its code would be missed only when the script imports it."""
+    name = folder.relative_to(source).as_posix()
+    return JobError(
+        f"source_directory: the folder `{name}` cannot be read: {os.strerror(error or 0)}",
+        hint="`chmod u+rx` it, or name it in .tyardignore",
+    )
 
 
 def _ignore_rules(source: Path) -> Callable[[str], bool]:
