@@ -91,6 +91,8 @@ def test_show_has_stages_tasks_metrics_and_where_it_is(cli: Tyard) -> None:
 
 def test_a_run_that_is_not_there_is_answered_with_the_nearest(cli: Tyard) -> None:
     cli.run("", experiment="mnist")
+    for odd in ("²", "١", "9" * 5000):
+        assert "error: run: there is no `" in cli.both("runs", "show", odd, code=1)[1]
     _, talk = cli.both("runs", "show", "mnst-0001", code=1)
     assert talk == "error: run: there is no `mnst-0001`\n\nhint: runs here: mnist-0001\n"
 

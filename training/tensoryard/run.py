@@ -16,7 +16,6 @@ from tensoryard.job import Job, decode_job
 from tensoryard.snapshot import Snapshot
 from tensoryard.store import Store, keys
 
-STAGES = ("Preparing", "Scaling", "Running", "Post-processing")
 ENDS = ("Completed", "Failed", "Canceled")
 NOT_STARTED = "NotStarted"
 
@@ -318,9 +317,12 @@ def find_run(store: Store, text: str) -> RunRecord:
     runs = list(list_runs(store))
     if text == "latest" and runs:
         return runs[0]
-    for run in runs:
-        if text.isdigit() and run.id.endswith(f"-{int(text):04d}"):
-            return run
+    # Not isdigit(): it takes `²` too. Not int(): it refuses 5,000 digits.
+    if text.isascii() and text.isdecimal():
+        ending = f"-{text.lstrip('0').zfill(4)}"
+        for run in runs:
+            if run.id.endswith(ending):
+                return run
     import difflib
 
     near = difflib.get_close_matches(text, [run.id for run in runs], n=3, cutoff=0.5) or [run.id for run in runs[:3]]
