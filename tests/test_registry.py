@@ -22,7 +22,9 @@ from tensoryard.errors import (
 from tensoryard.registry import FileRecord, ModelVersion, Reference, Registry, parse_reference
 from tensoryard.registry import tickets as tickets_module
 from tensoryard.registry.records import index_tags
+from tensoryard.run import RunRecord
 from tensoryard.store import Entry, Store, keys
+from tensoryard.store.file import FileStore
 from tensoryard.store.transfer import sha256_key
 
 Processes = Callable[[int, Callable[[int], None]], list[int]]
@@ -124,6 +126,48 @@ def test_one_file_is_a_model_too(registry: Registry, store: Store, path: str) ->
     make_run(store, "mnist-0007")
 
     assert [file.path for file in registry.register_run_files("notes", "mnist-0007", path).files] == ["notes.txt"]
+
+
+def test_what_was_uploaded_to_a_run_is_registered_with_what_it_wrote(
+    registry: Registry, store: Store, tmp_path: Path
+) -> None:
+    make_run(store, "mnist-0007")
+    (tmp_path / "plot.png").write_bytes(b"picture")
+    run = RunRecord(store, "mnist-0007")
+    run.upload("outputs/model/plots/plot.png", tmp_path / "plot.png")
+    run.upload("report.png", tmp_path / "plot.png")
+
+    registry.register_run_files("digits", "mnist-0007", "outputs/model/")
+    registry.register_run_files("report", "mnist-0007", "report.png")
+
+    registry.download("digits", tmp_path / "got")
+    assert read_folder(tmp_path / "got") == {**MODEL_FILES, "plots/plot.png": b"picture"}
+    assert registry.get("digits").source_path == "outputs/model"
+    assert [file.path for file in registry.get("report").files] == ["report.png"]
+    assert registry.verify("report") == []
+
+
+def test_a_name_that_differs_only_in_case_from_a_model_is_refused(registry: Registry, folder: Path) -> None:
+    """On a file system that ignores case both would have one folder."""
+    registry.register_folder("digits", folder)
+
+    with pytest.raises(UsageError, match="model: got `Digits`, but there is `digits`, which differs only in case"):
+        registry.register_folder("Digits", folder)
+    assert [*registry.list_models()] == ["digits"]
+    assert registry.register_folder("digits", folder).version == 2
+
+
+def test_the_same_is_refused_where_the_file_system_ignores_case(tmp_path: Path, folder: Path) -> None:
+    class IgnoringCase(FileStore):
+        def stat(self, key: str) -> Entry | None:
+            return super().stat(key.lower())
+
+    registry = Registry(IgnoringCase(tmp_path / "store"))
+    registry.register_folder("digits", folder)
+
+    with pytest.raises(UsageError, match="there is `digits`"):
+        registry.register_folder("Digits", folder)
+    assert registry.register_folder("digits", folder).version == 2
 
 
 def test_a_copy_outlives_its_run(registry: Registry, store: Store, tmp_path: Path) -> None:

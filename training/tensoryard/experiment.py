@@ -286,16 +286,17 @@ class Run:
         model_path: a folder or file of the run; None is model_name. The job's tags are kept with it, under `tags`.
         Raises NotFoundError when nothing is there or the run has not ended.
         """
-        from tensoryard.model import properties_with, register_run_files
+        from tensoryard.model import Model, properties_with
 
-        return register_run_files(
-            self.experiment.workspace,
-            self._record,
+        workspace = self.experiment.workspace
+        version = workspace.registry.register_run_files(
             model_name,
+            self.id,
             model_path or model_name,
-            tags={**self._record.job.tags, **(tags or {})},
+            tags=tags,
             properties=properties_with(properties, description, model_framework, model_framework_version),
         )
+        return Model(workspace, version.name, version=version.version)
 
     def _download(self, wanted: Sequence[tuple[str, Path]]) -> None:
         from tensoryard.store.transfer import download

@@ -1,20 +1,17 @@
 """Registered models as Python programs use them, with the names and meanings of Azure ML's SDK v1."""
 
-import posixpath
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
-from tensoryard.registry import FileRecord, ModelVersion
-from tensoryard.registry.sources import run_files, run_lineage
+from tensoryard.registry import ModelVersion
 from tensoryard.store.disk import plain_errors
-from tensoryard.store.transfer import PART_PREFIX, sha256_key
+from tensoryard.store.transfer import PART_PREFIX
 
 if TYPE_CHECKING:
-    from tensoryard.run import RunRecord
     from tensoryard.workspace import Workspace
 
 # Each a name, or a name with its value.
@@ -227,47 +224,6 @@ def properties_with(
         "model_framework_version": model_framework_version,
     }
     return {**(properties or {}), **{name: value for name, value in about.items() if value is not None}}
-
-
-def register_run_files(
-    workspace: "Workspace",
-    run: "RunRecord",
-    name: str,
-    path: str,
-    *,
-    tags: Mapping[str, str],
-    properties: Mapping[str, str],
-) -> Model:
-    """The new version, made of what a finished run wrote at a path, or of what was uploaded to it there."""
-    path = posixpath.normpath(path)
-    files = list(_uploaded(run, path))
-    try:
-        files += run_files(run, path, lambda message: None)
-    except NotFoundError:
-        if not files:
-            raise
-    record = workspace.registry.register(
-        name,
-        files,
-        run_id=run.id,
-        source_path=path,
-        tags=tags,
-        properties=properties,
-        lineage=run_lineage(run),
-    )
-    return Model._of(workspace, record)
-
-
-def _uploaded(run: "RunRecord", path: str) -> Iterable[FileRecord]:
-    for name, key in run.file_keys().items():
-        if name != path and not name.startswith(f"{path}/"):
-            continue
-        entry = run.store.stat(key) if key != run.key(name) else None
-        if entry is None:
-            continue
-        inner = name.rpartition("/")[2] if name == path else name[len(path) + 1 :]
-        digest = sha256_key(run.store, key)
-        yield FileRecord(path=inner, key=key, size_bytes=entry.size_bytes, sha256=digest, etag=entry.etag)
 
 
 def _has(labels: Mapping[str, str], wanted: Labels | None) -> bool:

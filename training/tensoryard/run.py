@@ -14,7 +14,7 @@ import msgspec
 from tensoryard.errors import AlreadyExistsError, CorruptRecordError, NotFoundError
 from tensoryard.job import Job, decode_job
 from tensoryard.snapshot import Snapshot
-from tensoryard.store import Store, keys
+from tensoryard.store import Entry, Store, keys
 
 ENDS = ("Completed", "Failed", "Canceled")
 NOT_STARTED = "NotStarted"
@@ -238,9 +238,13 @@ class RunRecord:
             names = [self._relative(entry.key) for entry in self.store.list(self.key("outputs/"))]
         for folder in ("logs/", "metrics/"):
             names += [self._relative(entry.key) for entry in self.store.list(self.key(folder))]
-        start = self.key("uploads/")
-        uploads = {entry.key.removeprefix(start): entry.key for entry in self.store.list(start)}
+        uploads = {name: entry.key for name, entry in self.uploads().items()}
         return {name: self.key(name) for name in names} | uploads
+
+    def uploads(self) -> dict[str, Entry]:
+        """What was uploaded to the run after the fact, by the names that it was given."""
+        start = self.key("uploads/")
+        return {entry.key.removeprefix(start): entry for entry in self.store.list(start)}
 
     def file_key(self, name: str) -> str:
         """

@@ -5,6 +5,7 @@ A version exists from the moment its record is there: the number before it and t
 harm. Deletion, restoration and aliases are events beside the record, so that nothing is ever edited.
 """
 
+import posixpath
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from tensoryard.registry.records import (
     whoami,
 )
 from tensoryard.registry.sources import folder_files, nearest, pinned, run_files, run_lineage
-from tensoryard.registry.tickets import highest_number, number_of_nonce, take_number
+from tensoryard.registry.tickets import check_case, highest_number, number_of_nonce, take_number
 from tensoryard.store import Store, keys
 
 # Numbers are fresh, so a taken one means that the ticket file was set back, as by an old backup.
@@ -77,6 +78,7 @@ class Registry:
         Raises NotFoundError or VerificationError for a file that is gone or differs, UsageError for a bad name.
         """
         keys.check_name("model", name)
+        check_case(self.store, name)
         kept = pinned(self.store, files, copy=copy)
         version = ModelVersion(
             name=name,
@@ -119,7 +121,8 @@ class Registry:
         created_by: str | None = None,
     ) -> ModelVersion:
         """
-        The new version, made of what a finished run has at a path such as `outputs/model`, a folder or a file.
+        The new version, made of what a finished run has at a path such as `outputs/model`, a folder or a file, be it
+        written by the run or uploaded to it.
 
         run_id: as `find_run` takes it. tags: added to those of the run's job. lineage: where it comes from; read from
         the run's own records when it is None. The rest is as in `register`.
@@ -134,7 +137,7 @@ class Registry:
             name,
             files,
             run_id=run.id,
-            source_path=path,
+            source_path=posixpath.normpath(path),
             tags={**run.job.tags, **(tags or {})},
             properties=properties,
             lineage=run_lineage(run) if lineage is None else lineage,

@@ -23,7 +23,8 @@ _CREDENTIALS = re.compile(r"(?<=://)(?!git@)[^/?#\s]*@")
 
 def run_files(run: "RunRecord", path: str, warn: Callable[[str], None]) -> list[FileRecord]:
     """
-    The files at a path of a finished run, a folder or one file, with their paths below it.
+    The files at a path of a finished run, a folder or one file, with their paths below it: what the run wrote, and
+    what was uploaded to it, which is read for its digest.
 
     path: relative to the run, as in `outputs/model`. warn: called with each warning that the run left on its outputs.
     Raises NotFoundError when the run has not ended or nothing lies there, UsageError for a path that leads out of it.
@@ -37,18 +38,23 @@ def run_files(run: "RunRecord", path: str, warn: Callable[[str], None]) -> list[
         )
     for warning in outputs.warnings:
         warn(f"run `{run.id}`: {warning}")
+    written = {file.path: file for file in outputs.files}
+    uploaded = run.uploads()
     found = []
-    for file in outputs.files:
-        if file.path == wanted:
+    for name in written | uploaded:
+        if name == wanted:
             inner = wanted.rpartition("/")[2]
-        elif file.path.startswith(f"{wanted}/"):
-            inner = file.path[len(wanted) + 1 :]
+        elif name.startswith(f"{wanted}/"):
+            inner = name[len(wanted) + 1 :]
         else:
             continue
-        key = run.key(file.path)
-        found.append(FileRecord(path=inner, key=key, size_bytes=file.size_bytes, sha256=file.sha256, etag=file.etag))
+        entry = uploaded.get(name)
+        file = entry or written[name]
+        key = entry.key if entry else run.key(name)
+        sha256 = sha256_key(run.store, key) if entry else written[name].sha256
+        found.append(FileRecord(path=inner, key=key, size_bytes=file.size_bytes, sha256=sha256, etag=file.etag))
     if not found:
-        raise _nothing_there(run.id, wanted, [file.path for file in outputs.files])
+        raise _nothing_there(run.id, wanted, [*(written | uploaded)])
     return found
 
 

@@ -5,7 +5,7 @@ import time
 
 import msgspec
 
-from tensoryard.errors import AlreadyExistsError, NotFoundError
+from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
 from tensoryard.registry.records import decode
 from tensoryard.store import Store, keys
 
@@ -34,6 +34,20 @@ def take_number(store: Store, name: str) -> int:
             if place < TICKETS_PER_FILE:
                 return file * TICKETS_PER_FILE + place + 1
         file += 1
+
+
+def check_case(store: Store, name: str) -> None:
+    """Raises UsageError for a new name that is a model's but for case: some file systems have one folder for both."""
+    # Looked up in the other case too: such a file system finds the tickets of a name that is new.
+    if store.stat(keys.model_tickets(name, 0)) and not store.stat(keys.model_tickets(name.swapcase(), 0)):
+        return
+    models = (child.removesuffix("/") for child in store.children(keys.MODELS))
+    same = [model for model in models if model.lower() == name.lower()]
+    if same and name not in same:
+        raise UsageError(
+            f"model: got `{name}`, but there is `{same[0]}`, which differs only in case",
+            f"register it as `{same[0]}`, or use another name",
+        )
 
 
 def highest_number(store: Store, name: str) -> int:
