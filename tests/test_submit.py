@@ -48,7 +48,7 @@ def test_requirements_are_read_at_submission(yard: Yard) -> None:
 
 def test_a_run_that_goes_on_is_not_resumed_from(yard: Yard) -> None:
     first = yard.submit("")
-    with pytest.raises(JobError, match=f"^resume_from: `{first.id}` has not ended yet$"):
+    with pytest.raises(JobError, match=f"^resume_from: `{first.id}` has not ended yet\n"):
         yard.submit("", resume_from=first.id)
 
 

@@ -105,7 +105,8 @@ class Controller:
                 # Its tasks go on meanwhile; the next try starts from what is recorded, as a new controller would.
                 if not isinstance(error, StoreError):
                     traceback.print_exc()
-                print(f"{run_id}: {error}; trying again in {RETRY_SECONDS:g} s", file=sys.stderr, flush=True)
+                said = error.message if isinstance(error, TensoryardError) else error
+                print(f"{run_id}: {said}; trying again in {RETRY_SECONDS:g} s", file=sys.stderr, flush=True)
                 time.sleep(RETRY_SECONDS)
             finally:
                 in_line.set()
@@ -215,7 +216,7 @@ class RunDriver:
         cached = environment is not None
         if environment is None:
             self.in_line.set()
-            self._log(f"Building the environment {spec}")
+            self._log(f"Building the environment {in_words(spec)}")
             with interruption.checked_by(self._stop_if_canceled):
                 environment = self.builder.ensure(spec, self._log)
         if environment.mpi:

@@ -21,13 +21,17 @@ class TensoryardError(Exception):
     """
     What was wrong and where, in one paragraph, and optionally what to do next.
 
-    message: place, what was given, what is allowed; hint: the next step, a sentence or a command.
+    message: place, what was given, what is allowed; hint: the next step, a sentence or a command. As text it is
+    both, so that a stack trace tells the next step too.
     """
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
 
 
 class UsageError(TensoryardError):
