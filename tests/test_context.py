@@ -13,7 +13,7 @@ def test_a_script_logs_metrics_without_tensoryard_in_its_environment(yard: Yard)
     script = """
 from tensoryard import Run
 run = Run.get_context()
-print(run.id, run.task, run.outputs)
+print(run.id, run.task, run.outputs, run.experiment.name)
 for n in range(3): run.log("loss", 1 / (n + 1))
 run.log("accuracy", 0.5, description="on the test set")
 run.log_list("rates", [1, 2])
@@ -21,7 +21,7 @@ run.log_row("confusion", cat=3, dog=float("nan"))
 run.log("vector", [1, (2.5, "x")])
 """
     run = yard.run(script)
-    assert yard.log(run) == "test-0001 worker-0 outputs\n".replace("\\\n", "\n")
+    assert yard.log(run) == "test-0001 worker-0 outputs test\n".replace("\\\n", "\n")
     assert run.metrics() == {
         "loss": [1.0, 0.5, 1 / 3],
         "accuracy": 0.5,
@@ -37,6 +37,14 @@ def test_outside_of_a_run_it_prints(capsys: pytest.CaptureFixture[str], monkeypa
     run.log("loss", 0.5)
     run.log_list("rates", [1, 2])
     assert (run.id, capsys.readouterr().out) == ("offline", "loss: 0.5\nrates: 1\nrates: 2\n")
+
+
+def test_what_a_script_cannot_do_is_answered_with_what_it_can() -> None:
+    run = Run(None, "offline", "worker-0")
+    assert run.experiment.name == "offline"
+    with pytest.raises(AttributeError, match=r"no `upload_file`: write the file below `\./outputs`"):
+        run.upload_file("a", "b")  # type: ignore[attr-defined]
+    assert not hasattr(run, "nothing")
 
 
 class Tensor:

@@ -11,23 +11,49 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 __all__ = ["Run"]
+
+
+# What Azure ML's run can do inside of a script and this one cannot, and what to do there.
+_INSTEAD = {
+    "tag": "set `tags` in the job, or call `tag` on the run that `submit` gave",
+    "upload_file": "write the file below `./outputs`, which is kept",
+    "upload_folder": "write the files below `./outputs`, which is kept",
+    "log_image": "write the picture below `./outputs`, which is kept",
+    "register_model": "call it on the run that `submit` gave, once the run has ended",
+    "complete": "leave it out: a run is complete when its script ends",
+}
+
+
+class Experiment:
+    """What runs are grouped under. name: as in the job, or "offline"."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 class Run:
     """
     The run that this process belongs to, or an offline stand-in that prints.
 
-    id: the run's id, or "offline"; task: this process, such as `worker-0`; outputs: the folder that is kept.
+    id: the run's id, or "offline"; experiment: its `.name`; task: this process, such as `worker-0`; outputs: the
+    folder that is kept.
     """
 
     def __init__(self, folder: Path | None, run_id: str, task: str) -> None:
         self.id = run_id
+        self.experiment = Experiment(run_id.rpartition("-")[0] or run_id)
         self.task = task
         self.outputs = Path("outputs")
         self._metrics = folder / "metrics" / f"{task}.jsonl" if folder else None
+
+    if not TYPE_CHECKING:  # a type checker is to see that a name is not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            instead = f": {_INSTEAD[name]}" if name in _INSTEAD else ""
+            raise AttributeError(f"inside of its script a run has no `{name}`{instead}", name=name, obj=self)
 
     @classmethod
     def get_context(cls) -> Run:
