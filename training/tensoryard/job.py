@@ -17,6 +17,7 @@ from tensoryard.tf_config import Task, place
 
 if TYPE_CHECKING:
     from tensoryard.environment import EnvironmentSpec
+    from tensoryard.environment.spec import Way
 
 # Read-only in bash, or set by it as it goes: an `export` of these fails or is overwritten.
 _KEPT_BY_THE_SHELL = re.compile(
@@ -26,7 +27,6 @@ _KEPT_BY_THE_SHELL = re.compile(
 # NUL ends a string of the system's; a lone surrogate is half a character that UTF-8 cannot hold.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 MOST_TASKS = 10_000
-Way = Literal["single", "mpi", "parameter_server", "multi_worker_mirrored"]
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -80,7 +80,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     checked by `check_files`.
     """
 
-    experiment: Annotated[str, Meta(description="Runs are grouped and numbered under this name")]
+    experiment: Annotated[str, Meta(description="Runs are grouped and named under this name")]
     entry_script: Annotated[str, Meta(description="The Python script to run, relative to source_directory")]
     source_directory: Annotated[
         str, Meta(description="Folder whose files are kept with the run, relative to job.yaml")
@@ -183,7 +183,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         self.tasks()
 
     @property
-    def way(self) -> Way:
+    def way(self) -> "Way":
         """The way of running: "single", "mpi", "parameter_server" or "multi_worker_mirrored"."""
         if isinstance(self.distributed_training, ParameterServerTraining):
             return "parameter_server"
