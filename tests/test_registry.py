@@ -201,6 +201,18 @@ def test_a_run_that_has_not_ended_or_is_not_there_is_said_so(registry: Registry,
         registry.register_run_files("digits", "mnist-0008", "outputs/model")
 
 
+def test_a_run_that_failed_before_it_ran_is_said_so(registry: Registry, store: Store) -> None:
+    make_run(store, "mnist-0007", ended=False)
+    for line in (
+        b'{"time":2.0,"stage":"Preparing"}\n',
+        b'{"time":3.0,"stage":"Failed","reason":"no such package"}\n',
+    ):
+        store.append(keys.run("mnist-0007", "events.jsonl"), line)
+
+    with pytest.raises(NotFoundError, match="failed before its script ran, so it has no outputs"):
+        registry.register_run_files("digits", "mnist-0007", "outputs/model")
+
+
 def test_files_that_changed_since_the_run_are_not_registered(registry: Registry, store: Store) -> None:
     make_run(store, "mnist-0007")
     key = keys.run("mnist-0007", "outputs/model/saved_model.pb")
@@ -512,9 +524,10 @@ def test_changed_and_missing_files_are_found_and_never_delivered(
         "notes.txt": "changed:",
         "variables/variables.index": "missing:",
     }
-    with pytest.raises(TensoryardError):
+    with pytest.raises(TensoryardError) as caught:
         registry.download("digits", tmp_path / "got")
-    assert read_folder(tmp_path / "got") == {}
+    assert "`tyard models verify digits:1`" in (caught.value.hint or "")
+    assert not (tmp_path / "got").exists()
 
 
 def test_another_etag_of_the_same_bytes_is_no_problem(registry: Registry, store: Store) -> None:

@@ -1,11 +1,12 @@
 """A version's bytes: written to this machine's disk, or read again where they are."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from tensoryard.errors import UsageError, VerificationError
+from tensoryard.errors import NotFoundError, UsageError, VerificationError
 from tensoryard.registry.records import FileRecord, ModelVersion, check_files, tree_digest
 from tensoryard.store import Store
 from tensoryard.store.disk import plain_errors
@@ -38,9 +39,19 @@ def download_version(store: Store, version: ModelVersion, target: Path) -> None:
         )
     with plain_errors(target, "reading"):
         present = _present(target, files)
-    for file in files:
-        if file.path not in present:
-            download(store, file.key, target / file.path, file.sha256, file.size_bytes)
+    was_there = target.exists()
+    try:
+        for file in files:
+            if file.path not in present:
+                download(store, file.key, target / file.path, file.sha256, file.size_bytes)
+    except (NotFoundError, VerificationError) as error:
+        if not was_there:
+            _remove_empty(target)
+        reference = f"{version.name}:{version.version}"
+        raise type(error)(
+            f"`{reference}`: `{file.path}` cannot be delivered: {error.message}",
+            f"`tyard models verify {reference}` lists every file that is not as registered",
+        ) from None
 
 
 def problems(store: Store, version: ModelVersion) -> list[Problem]:
@@ -58,6 +69,13 @@ def problems(store: Store, version: ModelVersion) -> list[Problem]:
         elif (digest := sha256_key(store, file.key)) != file.sha256:
             found.append(Problem(path=file.path, what=f"changed: has sha256 {digest}, recorded was {file.sha256}"))
     return found
+
+
+def _remove_empty(target: Path) -> None:
+    """Takes away folders that hold nothing; files that arrived whole stay, for the next try."""
+    for folder, _, _ in os.walk(target, topdown=False):
+        with suppress(OSError):
+            Path(folder).rmdir()
 
 
 def _present(target: Path, files: tuple[FileRecord, ...]) -> set[str]:

@@ -32,6 +32,15 @@ def run_files(run: "RunRecord", path: str, warn: Callable[[str], None]) -> list[
     wanted = keys.check_key(os.path.normpath(path).replace(os.sep, "/"), "path in the run")
     outputs = run.outputs()
     if outputs is None:
+        state = run.state()
+        if state.ended:
+            how = "failed" if state.stage == "Failed" else "was canceled"
+            ran = any(span.stage == "Running" for span in state.stages)
+            when = "and no list of its outputs could be made" if ran else "before its script ran"
+            raise NotFoundError(
+                f"run `{run.id}`: {how} {when}, so it has no outputs",
+                f"`tyard runs show {run.id}` tells why",
+            )
         raise NotFoundError(
             f"run `{run.id}`: has not ended, and its files are final only when it has",
             f"`tyard runs show {run.id}` tells where it stands",
