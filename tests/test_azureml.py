@@ -419,6 +419,14 @@ class TestRun:
         with pytest.raises(UsageError, match="leave it out"):
             next(runs.get_runs(type="azureml.scriptrun"))
 
+    def test_logging_from_outside_of_the_script_is_answered_with_where_to(
+        self, ws: Workspace, estimator: Callable[..., TensorFlow]
+    ) -> None:
+        run = Experiment(ws, "tf-mnist").submit(estimator())
+        with pytest.raises(AttributeError, match=r"no `log`: metrics are logged in the script, `Run.get_context"):
+            run.log("loss", 0.5)  # type: ignore[attr-defined]
+        run.wait_for_completion()
+
     def test_a_run_that_is_not_there_names_the_nearest(
         self, ws: Workspace, estimator: Callable[..., TensorFlow]
     ) -> None:

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -97,6 +97,15 @@ class Run:
     def __init__(self, experiment: Experiment, run_id: str) -> None:
         self.experiment = experiment
         self._record = find_run(experiment.workspace.store, run_id)
+
+    if not TYPE_CHECKING:  # a type checker is to see that a name is not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            hint = (
+                ": metrics are logged in the script, `Run.get_context().log(...)`; `run.tag(...)` notes a value here"
+            )
+            said = f"a run seen from outside of its script has no `{name}`{hint if name.startswith('log') else ''}"
+            raise AttributeError(said, name=name, obj=self)
 
     @property
     def id(self) -> str:
@@ -332,8 +341,8 @@ class Run:
             time.sleep(_LOOK_SECONDS)
 
     def _follow(self) -> None:
-        from tensoryard.cli.text import printable
         from tensoryard.stream import LogLine, follow
+        from tensoryard.cli.text import printable
 
         print(f"RunId: {self.id}")
         state = RunState()
