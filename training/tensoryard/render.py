@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tensoryard import templates
@@ -194,5 +194,5 @@ def quote(value: str) -> str:
     return value if _PLAIN_WORD.fullmatch(value) else "'" + value.replace("'", "'\"'\"'") + "'"
 
 
-def _text(path: Traversable) -> str | None:
+def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None

@@ -1,13 +1,10 @@
 """Where the templates are: inside the package in a wheel, at the top of the tree in a checkout."""
 
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 
-def folder(name: str) -> Traversable:
+def folder(name: str) -> Path:
     """A folder of templates: `job`, `training`."""
-    packaged = files("tensoryard") / "templates"
-    if packaged.is_dir():
-        return packaged / name
-    return Path(__file__).resolve().parents[2] / "templates" / name
+    packaged = Path(__file__).with_name("templates")
+    top = packaged if packaged.is_dir() else Path(__file__).parents[2] / "templates"
+    return top / name

@@ -109,7 +109,7 @@ class LocalScheduler:
             fcntl.flock(alive, fcntl.LOCK_EX)
             with (folder / "logs" / "launch.log").open("ab") as log:
                 self._children[run_id] = subprocess.Popen(
-                    ["/usr/bin/env", "bash", str(folder / "launch" / "run.sh")],
+                    ["bash", str(folder / "launch" / "run.sh")],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
