@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli_runner import Tyard
-from tensoryard.cli.text import duration, printable
 from tensoryard.run import RunRecord
 from tensoryard.store.file import FileStore
+from tensoryard.text import duration, printable
 
 WAIT = """
 import os, signal, sys, time

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import tensoryard
 
@@ -37,3 +38,10 @@ def test_the_version_is_the_package_s() -> None:
     from importlib.metadata import version
 
     assert tensoryard.__version__ == version("tensoryard")
+
+
+def test_the_library_does_not_need_the_command_line() -> None:
+    package = Path(tensoryard.__file__).parent
+    modules = [path for path in package.rglob("*.py") if path.parent.name != "cli" and path.name != "__main__.py"]
+
+    assert [path.name for path in modules if "tensoryard.cli" in path.read_text(encoding="utf-8")] == []

@@ -342,7 +342,7 @@ class Run:
 
     def _follow(self) -> None:
         from tensoryard.stream import LogLine, follow
-        from tensoryard.cli.text import printable
+        from tensoryard.text import printable
 
         print(f"RunId: {self.id}")
         state = RunState()

@@ -13,6 +13,7 @@ from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, Usa
 from tensoryard.store import Store, keys
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.transfer import download, sha256_file, sha256_key
+from tensoryard.text import size
 from tensoryard.workspace import FOLDER
 
 if TYPE_CHECKING:
@@ -211,8 +212,6 @@ def download_path(
 
 def summary(verb: str, done: Transferred, where: str) -> str:
     """A transfer in one line: Uploaded 4 files (11.6 MB) to mnist, 2 were there already."""
-    from tensoryard.cli.tables import size
-
     count = f"{done.files} file{'' if done.files == 1 else 's'}"
     same = f", {done.same} {'was' if done.same == 1 else 'were'} there already" if done.same else ""
     return f"{verb} {count} ({size(done.size_bytes)}) to {where}{same}"

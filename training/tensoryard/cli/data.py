@@ -87,8 +87,9 @@ def list_command(path: str, as_json: bool) -> None:
       tyard data list
       tyard data list photos --json
     """
-    from tensoryard.cli.tables import print_json, print_table, size
+    from tensoryard.cli.tables import print_json, print_table
     from tensoryard.folders import listing
+    from tensoryard.text import size
 
     found = listing(_store(), path)
     if as_json:

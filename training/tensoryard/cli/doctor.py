@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from tensoryard.cli.tables import print_json, print_table, size
+from tensoryard.cli.tables import print_json, print_table
+from tensoryard.text import size
 
 _ENVIRONMENT_BYTES = 4 * 10**9  # TensorFlow with CUDA is the largest that people build
 

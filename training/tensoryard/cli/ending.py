@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from tensoryard.cli.last_metrics import LastMetrics
-from tensoryard.cli.tables import pairs, size
-from tensoryard.cli.text import duration, printable
+from tensoryard.cli.tables import pairs
 from tensoryard.errors import TensoryardError
 from tensoryard.run import Event, RunRecord, RunState
 from tensoryard.store import keys
+from tensoryard.text import duration, printable, size
 
 FAILED = 3
 _LOG_LINES = 12

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tensoryard.cli.tables import print_json, print_table, size
+from tensoryard.cli.tables import print_json, print_table
 from tensoryard.errors import UsageError
+from tensoryard.text import size
 
 if TYPE_CHECKING:
     from tensoryard.environment import EnvironmentSpec

@@ -11,10 +11,10 @@ import msgspec
 
 from tensoryard.cli.ending import end_record, exit_code, tell_end
 from tensoryard.cli.interrupts import Interrupts, Wish
-from tensoryard.cli.text import duration, printable
 from tensoryard.controller_process import fork_controller
 from tensoryard.run import ENDS, Event, RunRecord, RunState
 from tensoryard.stream import LogLine, follow
+from tensoryard.text import duration, printable
 from tensoryard.workspace import Workspace
 
 

@@ -13,9 +13,9 @@ from tensoryard.cli.ending import tell_end, total_seconds
 from tensoryard.cli.interrupts import Wish
 from tensoryard.cli.last_metrics import LastMetrics
 from tensoryard.cli.tables import pairs
-from tensoryard.cli.text import duration, printable
 from tensoryard.run import Event, RunRecord, RunState
 from tensoryard.stream import LogLine
+from tensoryard.text import duration, printable
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
 _DRAW_SECONDS = 0.1

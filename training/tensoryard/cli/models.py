@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tensoryard.cli.complete import NAME, REFERENCE
-from tensoryard.cli.tables import minute, pairs, print_json, print_table, short_json, size
+from tensoryard.cli.tables import minute, pairs, print_json, print_table, short_json
 from tensoryard.errors import NotFoundError, TensoryardError, UsageError, VerificationError
+from tensoryard.text import size
 
 if TYPE_CHECKING:
     from tensoryard.registry import ModelVersion, Registry

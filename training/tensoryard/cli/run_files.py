@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tensoryard.cli.complete import RUN, json_option, named
-from tensoryard.cli.tables import print_json, print_table, size
-from tensoryard.cli.text import printable
+from tensoryard.cli.tables import print_json, print_table
 from tensoryard.errors import NotFoundError, UsageError
+from tensoryard.text import printable, size
 
 if TYPE_CHECKING:
     from tensoryard.run import RunRecord

@@ -9,7 +9,8 @@ import click
 
 from tensoryard.cli.complete import RUN, json_option, named
 from tensoryard.cli.run_files import download, files, logs
-from tensoryard.cli.tables import minute, pairs, print_json, print_table, size
+from tensoryard.cli.tables import minute, pairs, print_json, print_table
+from tensoryard.text import size
 
 if TYPE_CHECKING:
     from tensoryard.workspace import Workspace
@@ -52,7 +53,7 @@ def list_command(experiment: str | None, stage: str | None, limit: int, as_json:
       tyard runs list --experiment mnist --stage failed
       tyard runs list --limit 5 --json
     """
-    from tensoryard.cli.text import duration, printable
+    from tensoryard.text import duration, printable
     from tensoryard.workspace import Workspace
 
     found = list(islice(_summaries(Workspace.from_config(), experiment, stage), limit + 1))
@@ -215,7 +216,7 @@ def _summaries(workspace: "Workspace", experiment: str | None, stage: str | None
 
 def _print_details(found: dict[str, Any]) -> None:
     from tensoryard.cli.run_facts import outcome
-    from tensoryard.cli.text import duration, printable
+    from tensoryard.text import duration, printable
 
     environment = found["environment"] or {}
     metrics = {name: value[-1] if isinstance(value, list) else value for name, value in found["metrics"].items()}

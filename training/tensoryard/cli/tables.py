@@ -6,15 +6,6 @@ from typing import Any
 import click
 
 
-def size(size_bytes: float) -> str:
-    """A size as people read it, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.1f} TB"
-
-
 def minute(at: str) -> str:
     """The minute of an ISO 8601 time, as tables show it (UTC)."""
     return at[:16].replace("T", " ")

@@ -1,4 +1,4 @@
-"""Text from elsewhere made fit for a terminal, and durations as people read them."""
+"""Text from elsewhere made fit for a terminal, and durations and sizes as people read them."""
 
 import re
 
@@ -31,3 +31,12 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def size(size_bytes: float) -> str:
+    """A size as people read it, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} TB"
