@@ -6,10 +6,12 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 import rattler
 from rattler.index import index_fs
 
-from tensoryard.environment import Environment
+from tensoryard.environment import Environment, conda, interruption
 from tensoryard.environment.spec import Recipe, environment_spec, recipe
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError
@@ -174,6 +176,43 @@ def test_a_channel_that_does_not_answer_is_named_with_the_packages(wanted: Recip
     assert (
         f"conda_packages: tyard-module=0.3, tyard-tool: no answer from the channels {absent}" in refused.value.message
     )
+
+
+@pytest.fixture
+def silent_channel() -> Iterator[str]:
+    """The address of a channel that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/channel"
+
+
+def test_a_channel_that_never_answers_is_given_up(
+    wanted: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent_channel: str
+) -> None:
+    monkeypatch.setattr(conda, "SILENCE_SECONDS", 0.1)
+
+    with pytest.raises(EnvironmentBuildError, match=f"no answer from the channels {silent_channel}: nothing came"):
+        VenvBuilder(tmp_path / "cache").ensure_recipe(
+            msgspec.structs.replace(wanted, conda_channels=(*wanted.conda_channels, silent_channel)), print
+        )
+
+
+@pytest.mark.parametrize("looks", ["for answers", "at the solve"])
+def test_waiting_for_a_channel_can_be_interrupted(
+    wanted: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent_channel: str, looks: str
+) -> None:
+    if looks == "at the solve":
+        monkeypatch.setattr(conda, "_silent", lambda *_: [])
+    calls: list[None] = []
+
+    def canceled() -> None:
+        calls.append(None)
+        if len(calls) > 1:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError), interruption.checked_by(canceled):
+        VenvBuilder(tmp_path / "cache").ensure_recipe(
+            msgspec.structs.replace(wanted, conda_channels=(silent_channel,)), print
+        )
 
 
 def test_an_entry_that_conda_cannot_read_is_refused(wanted: Recipe, tmp_path: Path) -> None:
