@@ -12,6 +12,7 @@ from tensoryard.environment.spec import (
     Way,
     default_python,
     environment_spec,
+    in_words,
     recipe,
     requirement_name,
     requirements_file,
@@ -164,3 +165,10 @@ def test_any_text_is_a_requirement_or_refused(text: str) -> None:
 
     assert name == name.lower()
     assert len(without_comment(text).splitlines()) == 1
+
+
+def test_an_environment_is_told_in_words() -> None:
+    made = environment_spec(
+        way="mpi", python_version="3.11", pip_packages=("numpy  # r.txt line 1",), conda_packages=("zlib",)
+    )
+    assert in_words(made) == "tensorflow-2.15+horovod for Python 3.11 with numpy and zlib from conda-forge"

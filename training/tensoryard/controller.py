@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tensoryard import context, outputs, snapshot
 from tensoryard.environment import EnvironmentBuilder, interruption
+from tensoryard.environment.spec import in_words
 from tensoryard.errors import CorruptRecordError, JobError, StoreError, TensoryardError
 from tensoryard.job import DatastoreReference, Job
 from tensoryard.render import Placement, render

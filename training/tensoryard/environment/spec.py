@@ -125,6 +125,15 @@ def environment_spec(
     )
 
 
+def in_words(spec: EnvironmentSpec) -> str:
+    """ "tensorflow-2.15+horovod for Python 3.11 with numpy, pillow", as one line for people."""
+    wanted = recipe(spec)
+    packages = [without_comment(entry) for entry in spec.pip_packages]
+    conda = f"{', '.join(spec.conda_packages)} from {', '.join(spec.conda_channels)}" if spec.conda_packages else ""
+    extra = " and ".join(text for text in (", ".join(packages), conda) if text)
+    return f"{wanted.name} for Python {wanted.python}" + (f" with {extra}" if extra else "")
+
+
 def default_python(tensorflow: str) -> str:
     """This client's own Python ("3.11") if the release has wheels for it, otherwise the newest that it has."""
     oldest, newest = _PYTHONS[_tensorflow_minor(tensorflow)]
@@ -148,9 +157,16 @@ def requirement_name(entry: str) -> str:
     if found is None or len(text.splitlines()) > 1 or not _AFTER_NAME.fullmatch(found[2]):
         raise JobError(
             f"pip_packages: got `{entry}`, allowed is one requirement, such as `numpy`, `numpy>=1.26,<3`, "
-            "`pillow[extra]==11.0` or `name @ https://host/name-1.0-py3-none-any.whl`"
+            "`pillow[extra]==11.0` or `name @ https://host/name-1.0-py3-none-any.whl`",
+            hint=_meant(text),
         )
     return re.sub(r"[-_.]+", "-", found[1]).lower()
+
+
+def _meant(text: str) -> str | None:
+    """A hint for conda's way to write a version, `numpy=1.10`."""
+    single = re.fullmatch(r"([A-Za-z0-9._-]+(?:\[[^\]]*\])?)\s*=\s*([\w.*+!-]+)", text)
+    return f"did you mean `{single[1]}=={single[2]}`?" if single else None
 
 
 def without_comment(entry: str) -> str:
