@@ -1,14 +1,21 @@
 """From a job to a queued run."""
 
+import importlib.util
+import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from launching import Yard
-from tensoryard.errors import JobError
+from tensoryard.errors import JobError, UsageError
 from tensoryard.run import RunRecord, list_runs
 from tensoryard.store import keys
+from tensoryard.workspace import Workspace
+
+EXAMPLE = 'for example {"concurrent_runs": 2}'
 
 
 def test_a_submitted_run_is_queued_and_remembers_its_job(yard: Yard) -> None:
@@ -52,16 +59,86 @@ def test_a_run_that_goes_on_is_not_resumed_from(yard: Yard) -> None:
         yard.submit("", resume_from=first.id)
 
 
-def test_a_run_that_never_started_can_be_resumed_from(yard: Yard) -> None:
-    first = yard.submit("")
-    first.request_cancel()
-    yard.serve()
-    run = yard.run("", resume_from=first.id)
-    assert run.state().stage == "Completed"
-
-
 def test_the_source_folder_is_not_needed_after_submission(yard: Yard, tmp_path: Path) -> None:
     run = yard.submit("print('kept')")
     (tmp_path / "source").rename(tmp_path / "elsewhere")
     yard.serve()
     assert yard.log(run) == "kept\n"
+
+
+def test_a_gpu_that_is_not_there_is_told_before_anything_is_made(yard: Yard) -> None:
+    with pytest.raises(JobError, match=r"^use_gpu: got `true`, but this machine has no usable GPU: the NVIDIA"):
+        # No GPU is left to see, where there is one.
+        yard.submit("", use_gpu=True, environment_variables={"CUDA_VISIBLE_DEVICES": ""})
+    assert not yard.workspace.root.exists()
+
+
+def test_conda_packages_need_their_extra_at_submission(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+
+    def without_rattler(name: str, *rest: Any) -> Any:
+        return None if name == "rattler" else real(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without_rattler)
+    with pytest.raises(JobError, match=r"^conda_packages: zlib need the extra `conda`") as refused:
+        yard.submit("", conda_packages=("zlib",))
+    assert refused.value.hint == "pip install 'tensoryard[conda]'"
+
+
+def test_a_run_has_the_name_of_who_submitted_it(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("USER", raising=False)
+    monkeypatch.delenv("LOGNAME", raising=False)
+    assert yard.submit("").state().facts["submitted"]["user"] == pwd.getpwuid(os.getuid()).pw_name
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (
+            '{\n"concurrent_runs": "two"}',
+            ": line 2: concurrent_runs: got `two`, expected a whole number",
+            None,
+        ),
+        ('{"concurrent_runs": 0}', ": line 1: concurrent_runs: got `0`, expected a whole number, at least 1", None),
+        ('{"concurent_runs": 2}', ": line 1: unknown field `concurent_runs`", "did you mean `concurrent_runs`?"),
+        (
+            '{"name": "a"\n"b"}',
+            ": line 2: is not JSON: expecting ',' delimiter",
+            'for example {"concurrent_runs": 2}',
+        ),
+        ("[]", ': got a list, expected a mapping such as {"concurrent_runs": 2}', None),
+        (b"\xff", ": is not UTF-8", "save the file as UTF-8"),
+    ],
+)
+def test_wrong_settings_are_told_at_submission(yard: Yard, text: str | bytes, message: str, hint: str | None) -> None:
+    yard.workspace.root.mkdir()
+    path = yard.workspace.root / "workspace.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UsageError) as refused:
+        yard.submit("")
+    assert (refused.value.message, refused.value.hint) == (f"{path}{message}", hint)
+    assert [entry.name for entry in yard.workspace.root.iterdir()] == ["workspace.json"]
+
+
+def test_the_environment_names_a_workspace_or_the_folder_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TYARD_WORKSPACE", str(tmp_path))
+    assert Workspace.from_config().root == tmp_path
+    (tmp_path / ".tensoryard").mkdir()
+    assert Workspace.from_config().root == tmp_path / ".tensoryard"
+    monkeypatch.setenv("TYARD_WORKSPACE", str(tmp_path / "new" / "one"))
+    assert Workspace.from_config().root == tmp_path / "new" / "one"
+    assert [entry.name for entry in tmp_path.iterdir()] == [".tensoryard"]
+
+
+@pytest.mark.parametrize(
+    ("place", "what"), [("file", "is not a folder"), ("file/x", "cannot be made"), ("/proc/x", "cannot be made")]
+)
+def test_an_impossible_workspace_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, what: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TYARD_WORKSPACE", str(tmp_path / place))
+    with pytest.raises(UsageError, match=f"^TYARD_WORKSPACE: `{tmp_path / place}` {what}"):
+        Workspace.from_config()

@@ -51,8 +51,14 @@ def where(path: Path, places: Places, at: FieldPath) -> str:
     return places[at].text if at else str(path)
 
 
-def explained(message: str, path: Path, fields: dict[str, Any], places: Places) -> JobError:
-    """msgspec's `Expected ... - at `$.a.b`` with the place, the value that was given and the nearest name."""
+def explained(
+    message: str, path: Path, fields: dict[str, Any], places: Places, struct: type[msgspec.Struct] = Job
+) -> JobError:
+    """
+    msgspec's `Expected ... - at `$.a.b`` with the place, the value that was given and the nearest name.
+
+    struct: what the fields were to be.
+    """
     rule, _, at_text = message.partition(" - at `")
     at: FieldPath = tuple(
         int(index) if index.isdigit() else index or name
@@ -65,7 +71,7 @@ def explained(message: str, path: Path, fields: dict[str, Any], places: Places) 
     unknown = re.search(r"unknown field `(.+)`", rule)
     if unknown:
         name = unknown[1]
-        allowed = _known_fields(at)
+        allowed = _known_fields(at) if at else [field.name for field in msgspec.structs.fields(struct)]
         near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"allowed are {', '.join(f'`{field}`' for field in allowed)}"
         return JobError(f"{where(path, places, (*at, name))}: unknown field `{name}`", hint)

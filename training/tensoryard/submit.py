@@ -2,13 +2,14 @@
 
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from tensoryard import snapshot
-from tensoryard.errors import JobError
+from tensoryard.errors import JobError, NotFoundError
 from tensoryard.job import Job, encode_job
 from tensoryard.run import RunRecord, find_run
 from tensoryard.snapshot import Snapshot
@@ -23,12 +24,11 @@ def check(workspace: Workspace, job: Job) -> Job:
     """
     The job, with every check made that can be made before anything is created.
 
-    Raises JobError for a target or data path that is not there and NotFoundError for a run to resume from.
+    Raises UsageError for a workspace.json that cannot be read, JobError for a target, data path, GPU or extra that
+    is not there, and NotFoundError for a run to resume from.
     """
-    if job.compute_target not in TARGETS:
-        raise JobError(
-            f"compute_target: got `{job.compute_target}`, this workspace has {', '.join(f'`{t}`' for t in TARGETS)}"
-        )
+    workspace.settings()
+    _check_target(job)
     for field, reference in job.references().items():
         from tensoryard.folders import holds  # not loaded by jobs without data
 
@@ -39,7 +39,10 @@ def check(workspace: Workspace, job: Job) -> Job:
                 "is there, `tyard data fetch --help` has data sets to start with",
             )
     if job.resume_from is not None:
-        earlier = find_run(workspace.store, job.resume_from)
+        try:
+            earlier = find_run(workspace.store, job.resume_from)
+        except NotFoundError as error:
+            raise NotFoundError(f"resume_from: there is no run `{job.resume_from}`", error.hint) from None
         if earlier.outputs() is None:
             why = "left no outputs" if earlier.state().ended else "has not ended yet"
             raise JobError(f"resume_from: `{earlier.id}` {why}", hint=f"tyard runs show {earlier.id}")
@@ -47,6 +50,7 @@ def check(workspace: Workspace, job: Job) -> Job:
     # Read now: the run must not change when the file does.
     job = job.with_requirements()
     job.environment_spec()
+    _check_machine(job)
     return job
 
 
@@ -70,6 +74,55 @@ def submit(workspace: Workspace, job: Job, say: Callable[[str], None], taken: Sn
     return run
 
 
+def _check_target(job: Job) -> None:
+    if job.compute_target in TARGETS:
+        return
+    import difflib
+
+    near = difflib.get_close_matches(job.compute_target, TARGETS, n=1, cutoff=0.5)
+    raise JobError(
+        f"compute_target: got `{job.compute_target}`, this workspace has {', '.join(f'`{t}`' for t in TARGETS)}",
+        hint=f"did you mean `{near[0]}`?" if near else "leave `compute_target` out for this machine",
+    )
+
+
+def _check_machine(job: Job) -> None:
+    """What this machine lacks for a job is told before an environment of gigabytes is built for it."""
+    if job.compute_target != "local":
+        return
+    from importlib.util import find_spec
+
+    if job.conda_packages and find_spec("rattler") is None:
+        raise JobError(
+            f"conda_packages: {', '.join(job.conda_packages)} need the extra `conda`, which is not installed",
+            hint="pip install 'tensoryard[conda]'",
+        )
+    if job.use_gpu and (problem := _gpu_problem(job)):
+        raise JobError(
+            f"use_gpu: got `true`, but this machine has no usable GPU: {problem}",
+            hint="`tyard doctor` shows what is missing; `use_gpu: false` trains on the CPU",
+        )
+
+
+def _gpu_problem(job: Job) -> str | None:
+    """
+    What a task's supervisor would say of this machine.
+
+    Asked in a process of its own: once a process has initialised CUDA its forks cannot use it.
+    """
+    import subprocess
+
+    asked = subprocess.run(
+        [sys.executable, "-P", "-c", "from tensoryard.rank import gpu_problem; print(gpu_problem() or '')"],
+        env=os.environ | job.environment_variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() or None if asked.returncode == 0 else None
+
+
 def _with_gpus(job: Job) -> Job:
     """CUDA_VISIBLE_DEVICES of this terminal means this run and is kept with it; nothing else is taken unasked."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -84,4 +137,12 @@ def _next_number(store: Store) -> int:
 
 
 def _user() -> str:
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
+    named = os.environ.get("USER") or os.environ.get("LOGNAME")
+    if named:
+        return named
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run under a number that has no name
+        return str(os.getuid())

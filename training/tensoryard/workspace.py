@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tensoryard.errors import CorruptRecordError, NotFoundError, UsageError
+from tensoryard.errors import NotFoundError, UsageError
 from tensoryard.store import Store, keys
 
 if TYPE_CHECKING:
@@ -36,16 +36,17 @@ class Workspace:
         The workspace at path; else of $TYARD_WORKSPACE; else the nearest `.tensoryard` folder from here upwards;
         else `~/.tensoryard`. It need not exist: the first thing kept in it makes it.
 
-        Raises NotFoundError when a path is given and is not there.
+        A folder that holds a `.tensoryard` folder stands for that one.
+        Raises NotFoundError when a path is given and is not there, UsageError when $TYARD_WORKSPACE cannot be one.
         """
         if path is not None:
             given = Path(path)
             given = given.parent if given.name == SETTINGS else given
             if not given.is_dir():
                 raise NotFoundError(f"workspace: `{path}` is not a folder", hint=f"make it: mkdir -p {path}")
-            return cls(given / FOLDER if (given / FOLDER).is_dir() else given)
+            return cls(_inner(given))
         if os.environ.get("TYARD_WORKSPACE"):
-            return cls(Path(os.environ["TYARD_WORKSPACE"]))
+            return cls(_named_by_the_environment(os.environ["TYARD_WORKSPACE"]))
         here = Path.cwd()
         for folder in (here, *here.parents):
             if (folder / FOLDER).is_dir():
@@ -57,18 +58,16 @@ class Workspace:
         return self.settings().name
 
     def settings(self) -> "Settings":
-        """workspace.json as it is now. Raises CorruptRecordError when it cannot be read."""
-        import msgspec
-
-        from tensoryard.settings import Settings
+        """workspace.json as it is now. Raises UsageError when it cannot be read."""
+        from tensoryard.settings import Settings, read_settings
 
         path = self.root / SETTINGS
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Settings)
+            return read_settings(path.read_bytes(), path)
         except FileNotFoundError:
             return Settings()
-        except msgspec.MsgspecError as error:
-            raise CorruptRecordError(f"{path}: {error}") from None
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
 
     @cached_property
     def store(self) -> Store:
@@ -148,3 +147,27 @@ class Workspace:
             "Workspace.get: a workspace is found by its folder, not by a subscription",
             hint="use `Workspace.from_config()`, or `Workspace.from_config('path/of/its/folder')`",
         )
+
+
+def _inner(folder: Path) -> Path:
+    """The workspace that a folder holds, or is."""
+    return folder / FOLDER if (folder / FOLDER).is_dir() else folder
+
+
+def _named_by_the_environment(name: str) -> Path:
+    """The folder that $TYARD_WORKSPACE names; one that is not there yet must be possible."""
+    import tempfile
+
+    path = Path(name)
+    hint = "export TYARD_WORKSPACE=/a/folder/of/yours"
+    try:
+        if path.is_dir():
+            return _inner(path)
+        if path.exists():
+            raise UsageError(f"TYARD_WORKSPACE: `{name}` is not a folder", hint)
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        # Made and removed again: permissions alone say nothing of a folder such as /proc.
+        Path(tempfile.mkdtemp(prefix=".tyard-", dir=above)).rmdir()
+    except OSError as error:
+        raise UsageError(f"TYARD_WORKSPACE: `{name}` cannot be made a folder: {error.strerror}", hint) from None
+    return path

@@ -1,5 +1,6 @@
 """`tyard doctor`: what this machine has and lacks, what each is for, and how to get it."""
 
+import contextlib
 import os
 import platform
 import shutil
@@ -11,6 +12,7 @@ import click
 import msgspec
 
 from tensoryard.cli.tables import print_json, print_table
+from tensoryard.errors import UsageError
 from tensoryard.text import size
 
 _ENVIRONMENT_BYTES = 4 * 10**9  # TensorFlow with CUDA is the largest that people build
@@ -127,14 +129,21 @@ def _install(packages: dict[str, str], name: str) -> str:
 
 def _folders() -> list[Finding]:
     from tensoryard.environment.venv import default_cache
-    from tensoryard.workspace import Workspace
+    from tensoryard.workspace import SETTINGS, Workspace
 
-    root = Workspace.from_config().root
     findings = []
-    for name, path, needed_for, variable in (
-        ("workspace", root, "every job: runs, data and models", "TYARD_WORKSPACE"),
-        ("cache", default_cache(), "every job: environments", "TYARD_CACHE"),
-    ):
+    looked_at = [("cache", default_cache(), "every job: environments", "TYARD_CACHE")]
+    purpose = "every job: runs, data and models"
+    name, fix = "workspace", "export TYARD_WORKSPACE=/a/folder/of/yours"
+    try:
+        workspace = Workspace.from_config()
+        looked_at.insert(0, ("workspace", workspace.root, purpose, "TYARD_WORKSPACE"))
+        name, fix = SETTINGS, f"correct or remove {workspace.root / SETTINGS}"
+        workspace.settings()
+    except UsageError as error:
+        finding = Finding(name=name, ok=False, found=error.message, needed_for=purpose, fix=fix, required=True)
+        findings.append(finding)
+    for name, path, needed_for, variable in looked_at:
         there = _nearest(path)
         writable = os.access(there, os.W_OK | os.X_OK)
         findings.append(
@@ -197,8 +206,10 @@ def _controller() -> Finding:
     from tensoryard.store import keys
     from tensoryard.workspace import Workspace
 
-    workspace = Workspace.from_config()
-    waiting = list(workspace.store.children(keys.queued("local"))) if workspace.root.is_dir() else []
+    waiting: list[str] = []
+    with contextlib.suppress(UsageError):  # another finding tells of a workspace that cannot be
+        workspace = Workspace.from_config()
+        waiting = list(workspace.store.children(keys.queued("local"))) if workspace.root.is_dir() else []
     idle = True
     if waiting:
         with controller_lock(workspace) as idle:
