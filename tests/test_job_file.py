@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from launching import Yard
 from tensoryard.errors import JobError, TensoryardError, UsageError
 from tensoryard.job import DatastoreReference, Job, ParameterServerTraining
-from tensoryard.job_file import changed_job, load_job
+from tensoryard.job_file import changed_job, load_job, placed
 from tensoryard.submit import submit
 
 START = "entry_script: train.py\n"
@@ -90,7 +90,7 @@ WRONG: list[tuple[str | bytes, str, str | None]] = [
     ),
     (
         START + "script_params:\n  --data: {datastore: blob, path: mnist}",
-        ": line 2: script_params: --data: got datastore `blob`, this workspace has `default`",
+        ": line 3: script_params: --data: got datastore `blob`, this workspace has `default`",
         None,
     ),
     (
@@ -212,35 +212,46 @@ WRONG: list[tuple[str | bytes, str, str | None]] = [
 WRONG_LATER: list[tuple[str, str, str | None]] = [
     (
         START + "distributed_training: mpi\nframework_version: 2.21",
-        "framework_version: got 2.21, but Horovod 0.28.1, its last release, works up to TensorFlow 2.15: later ones "
-        "lack a header it is compiled with, and its callbacks need Keras 2",
+        "{file}: line 3: framework_version: got 2.21, but Horovod 0.28.1, its last release, works up to "
+        "TensorFlow 2.15: later ones lack a header it is compiled with, and its callbacks need Keras 2",
         "leave `framework_version` out for 2.15, or use `distributed_training: multi_worker_mirrored`",
     ),
     (
         START + "framework_version: 1.15",
-        "framework_version: got 1.15, allowed are TensorFlow 2.12 to 2.21, as a release (`2.15`) or with its fix "
-        "(`2.15.1`)",
+        "{file}: line 2: framework_version: got 1.15, allowed are TensorFlow 2.12 to 2.21, as a release "
+        "(`2.15`) or with its fix (`2.15.1`)",
         None,
     ),
     (
         START + "framework_version: 2.15\npython_version: 3.13",
-        "python_version: got 3.13, TensorFlow 2.15 has wheels for Python 3.9 to 3.11",
+        "{file}: line 3: python_version: got 3.13, TensorFlow 2.15 has wheels for Python 3.9 to 3.11",
         "leave `python_version` out for 3.11",
     ),
     (
         START + "compute_target: gpu",
-        "compute_target: got `gpu`, this workspace has `local`",
-        None,
+        "{file}: line 2: compute_target: got `gpu`, this workspace has `local`",
+        "leave `compute_target` out for this machine",
+    ),
+    (
+        START + "compute_target: locl",
+        "{file}: line 2: compute_target: got `locl`, this workspace has `local`",
+        "did you mean `local`?",
+    ),
+    (
+        START + "pip_packages:\n  - six\n  - numpy=1.10",
+        "{file}: line 4: pip_packages: got `numpy=1.10`, allowed is one requirement, such as `numpy`, "
+        "`numpy>=1.26,<3`, `pillow[extra]==11.0` or `name @ https://host/name-1.0-py3-none-any.whl`",
+        "did you mean `numpy==1.10`?",
     ),
     (
         START + "script_params: {--data: {datastore: default, path: mnist}}",
-        "script_params: --data: there is no `mnist` in the datastore `default`",
+        "{file}: line 2: script_params: --data: there is no `mnist` in the datastore `default`",
         "`tyard data upload FOLDER mnist` puts a folder there, `tyard data list` shows what is there, "
         "`tyard data fetch --help` has data sets to start with",
     ),
     (
         START + "resume_from: other-0007",
-        "run: there is no `other-0007`",
+        "{file}: line 2: resume_from: there is no run `other-0007`",
         "there are no runs here yet; `tyard run job.yaml` makes one",
     ),
     (
@@ -286,7 +297,7 @@ def test_nothing_is_created_for_a_job_that_cannot_run(
     path = folder / "job.yaml"
     path.write_text(text)
     (folder / "link.py").unlink()
-    with pytest.raises(TensoryardError) as caught:
+    with pytest.raises(TensoryardError) as caught, placed(path):
         submit(yard.workspace, load_job(path), print)
     assert message.replace("{folder}", str(folder)).replace("{file}", str(path)) == caught.value.message
     assert hint is None or hint == caught.value.hint
@@ -361,7 +372,7 @@ def test_a_merged_mapping_may_be_overridden(folder: Path) -> None:
         ("node_count=1", "node_count", 1),
         ("use_gpu=true", "use_gpu", True),
         ("experiment=tuning", "experiment", "tuning"),
-        ("framework_version=2.10", "framework_version", "2.10"),
+        ("framework_version=2.20", "framework_version", "2.20"),
         ("script_params.--epochs=007", "script_params", {"--epochs": "007", "--rate": "1"}),
         ("script_params.--epochs= a # b ", "script_params", {"--epochs": " a # b ", "--rate": "1"}),
         ("script_params.--epochs=a=b", "script_params", {"--epochs": "a=b", "--rate": "1"}),

@@ -1,14 +1,15 @@
 """Reads job.yaml: strict, and every error names the file, the line, what was given and what is allowed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
-from tensoryard.errors import JobError, UsageError
+from tensoryard.errors import JobError, TensoryardError, UsageError
 from tensoryard.job import Job
 from tensoryard.job_errors import FieldPath, Place, Places, explained, kind, where
 
@@ -26,15 +27,50 @@ def load_job(path: Path, changes: Sequence[str] = ()) -> Job:
     experiment defaults to the name of that folder.
     Raises JobError for anything that cannot be run as it is written.
     """
+    path, fields, places = _changed(path, changes)
+    fields.setdefault("experiment", _default_experiment(path))
+    if isinstance(fields.get("source_directory", "."), str):
+        fields["source_directory"] = str((path.parent / fields.get("source_directory", ".")).resolve())
+    return _job(path, fields, places)
+
+
+@contextmanager
+def placed(path: Path, changes: Sequence[str] = ()) -> Iterator[None]:
+    """
+    A block whose errors about a field of the job that `load_job` gave say where the file has it.
+
+    For what is found out after the file was read: data, a target or a run that is not there.
+    """
+    try:
+        yield
+    except TensoryardError as error:
+        if error.message.partition(":")[0] not in Job.__struct_fields__:
+            raise
+        path, fields, places = _changed(path, changes)
+        raise _placed(error, path, fields, places) from None
+
+
+def _changed(path: Path, changes: Sequence[str]) -> tuple[Path, dict[str, Any], Places]:
+    """The file itself, its fields with the changes made, and where each was given."""
     if path.is_dir():
         path = path / "job.yaml"
     fields, places = _read(path)
     for change in changes:
         _apply(fields, change, places)
-    fields.setdefault("experiment", _default_experiment(path))
-    if isinstance(fields.get("source_directory", "."), str):
-        fields["source_directory"] = str((path.parent / fields.get("source_directory", ".")).resolve())
-    return _job(path, fields, places)
+    return path, fields, places
+
+
+def _placed(error: TensoryardError, path: Path, fields: dict[str, Any], places: Places) -> TensoryardError:
+    at: FieldPath = tuple(error.message.split(": ")[:2])
+    if not at or re.split(r"[:.\[]", str(at[0]), maxsplit=1)[0] not in Job.__struct_fields__:
+        return error  # a line of the requirements file has its own place
+    if at not in places:
+        at = (re.split(r"[:.\[]", str(at[0]), maxsplit=1)[0],)
+    given = re.search("got `([^`]*)`", error.message)
+    listed = fields.get(str(at[0]))
+    if given and isinstance(listed, list) and given[1] in listed:
+        at = (at[0], listed.index(given[1]))
+    return type(error)(f"{where(path, places, at)}: {error.message}", error.hint)
 
 
 def changed_job(job: Job, changes: Sequence[str], name: str) -> Job:
@@ -63,13 +99,13 @@ def _job(path: Path, fields: dict[str, Any], places: Places, *, check_files: boo
         msgspec.json.encode(job)
         if check_files:
             job.check_files()
+        (job.with_requirements() if check_files else job).environment_spec()
     except msgspec.ValidationError as error:
         raise explained(str(error), path, fields, places) from None
     except UnicodeEncodeError as error:
         raise JobError(f"{path}: {error.object[:200]!a} is not Unicode text") from None
     except (JobError, UsageError) as error:
-        place = re.split(r"[:.\[]", error.message, maxsplit=1)[0]
-        raise type(error)(f"{where(path, places, (place,))}: {error.message}", error.hint) from None
+        raise _placed(error, path, fields, places) from None
     return job
 
 

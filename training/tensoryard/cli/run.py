@@ -23,13 +23,15 @@ def run(ctx: click.Context, job: Path, changes: tuple[str, ...], detach: bool, a
       tyard run job.yaml --set script_params.--epochs=5 --detach
     """
     from tensoryard.controller_process import ForkedController
-    from tensoryard.job_file import load_job
+    from tensoryard.job_file import load_job, placed
     from tensoryard.submit import submit
     from tensoryard.workspace import Workspace
 
     controller = ForkedController.forked()
     workspace = Workspace.from_config()
-    submitted = submit(workspace, load_job(job, changes), lambda text: click.echo(text, err=True))
+    asked = load_job(job, changes)
+    with placed(job, changes):
+        submitted = submit(workspace, asked, lambda text: click.echo(text, err=True))
     controller.start(workspace)
     from tensoryard.cli.follow import follow_to_end, show_submitted
 
