@@ -1,8 +1,14 @@
 """What holds for every command of `tyard`: help, wrong words, start-up, completion, schema, doctor."""
 
+import contextlib
 import json
+import os
+import pty
+import re
+import shlex
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +126,62 @@ def test_completion_offers_commands_options_runs_and_models(cli: Tyard) -> None:
     assert complete(cli, "tyard models show d") == ["digits"]
     assert complete(cli, "tyard models show digits@") == ["digits@champion"]
     assert complete(cli, "tyard models show digits:") == ["digits:1"]
+
+
+def test_completion_offers_values_of_options_logs_and_data(cli: Tyard) -> None:
+    run = cli.run("print('hello')")
+    (cli.folder / "photos" / "train").mkdir(parents=True)
+    (cli.folder / "photos" / "train" / "a cat").touch()
+    cli("data", "upload", "photos")
+    assert [run] == complete(cli, "tyard models register digits --run jo")
+    assert complete(cli, "tyard runs logs 1 --task w") == ["worker-0"]
+    assert complete(cli, "tyard runs logs --task w") == ["worker-0"]
+    assert complete(cli, "tyard data download ph") == ["photos/"]
+    assert complete(cli, "tyard data list photos/") == ["photos/train/"]
+
+
+def test_an_interactive_bash_completes_words_that_it_breaks_itself(cli: Tyard) -> None:
+    run = cli.run("open('outputs/model', 'w').write('weights')")
+    cli("models", "register", "digits", "--run", run, "--path", "outputs/model")
+    cli("models", "alias", "digits:1", "champion")
+    (cli.folder / "photos").mkdir()
+    (cli.folder / "photos" / "a cat").touch()
+    cli("data", "upload", "photos")
+    lines = {
+        "tyard models show d": "tyard models show digits ",
+        "tyard models show digits:": "tyard models show digits:1 ",
+        "tyard models show digits@": "tyard models show digits@champion ",
+        "tyard models show digits@ch": "tyard models show digits@champion ",
+        "tyard models register new --run=job": f"tyard models register new --run={run} ",
+        "tyard runs logs --task w": "tyard runs logs --task worker-0 ",
+        "tyard data download pho": "tyard data download photos/",
+        "tyard data download photos/a": "tyard data download photos/a\\ cat ",
+    }
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (30, 200))
+    bash = subprocess.Popen(
+        ["bash", "--norc", "--noprofile", "-i"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=cli.environ | {"TERM": "dumb", "INPUTRC": os.devnull, "HISTFILE": os.devnull},
+        cwd=cli.folder,
+        start_new_session=True,
+    )
+    os.close(slave)
+    python = shlex.quote(sys.executable)
+    typed = f'tyard() {{ {python} -m tensoryard "$@"; }}; eval "$(tyard completion bash)"; set -u\n'
+    # Tab, then the line as it is now between the words of an echo.
+    typed += "".join(f"{line}\t\x01echo '<\x05>'\n" for line in lines) + "exit\n"
+    os.write(master, typed.encode())
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux's word for a terminal that nobody holds any more
+        while data := os.read(master, 65536):
+            shown += data
+    bash.wait()
+    os.close(master)
+    found = re.findall(r"^<(.*)>\r$", shown.decode(), re.MULTILINE)
+    assert dict(zip(lines, found, strict=True)) == lines, shown
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -200,11 +200,11 @@ def test_a_run_goes_on_when_its_follower_is_ended(cli: Tyard, arguments: list[st
 
 
 class Terminal:
-    """`tyard` with a terminal of its own, 100 columns wide."""
+    """`tyard` with a terminal of its own."""
 
-    def __init__(self, cli: Tyard, *arguments: str) -> None:
+    def __init__(self, cli: Tyard, *arguments: str, columns: int = 100) -> None:
         self.master, slave = pty.openpty()
-        termios.tcsetwinsize(slave, (30, 100))
+        termios.tcsetwinsize(slave, (30, columns))
         self.process = cli.start(*arguments, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
         os.close(slave)
         self.text = ""
@@ -212,7 +212,7 @@ class Terminal:
     def until(self, pattern: str) -> None:
         """Reads until what was shown, less its escape sequences, matches; clears it."""
         while not (found := re.search(pattern, self.text)):
-            self._read()
+            assert self._read(), f"it ended after {self.text!r}"
         self.text = self.text[found.end() :]
 
     def rest(self) -> str:
@@ -240,7 +240,7 @@ class Terminal:
         while not re.search(shown, self.text):
             os.write(self.master, key.encode())
             if select.select([self.master], [], [], 0.2)[0]:
-                self._read()
+                assert self._read(), f"it ended after {self.text!r}"
 
 
 def test_a_terminal_shows_stages_that_tick_logs_metrics_and_progress(cli: Tyard) -> None:
@@ -269,6 +269,17 @@ for step in range(100000):
     assert "Completed job-0001 in" in rest
 
 
+def test_a_narrow_terminal_shows_the_present_stage_and_has_room_for_what_ctrl_c_echoes(cli: Tyard) -> None:
+    cli.job(WAIT)
+    terminal = Terminal(cli, "run", columns=40)
+    terminal.until(r"job-0001  Running \d\.\d s  \(\d\.\d s\)")
+    terminal.until(r"Running 1\.\d s")
+    cli("runs", "cancel", "1")
+    drawn = [line for line in re.split(r"[\r\n]+", terminal.rest()) if "Running" in line and "·" not in line]
+    assert drawn
+    assert all(len(line) <= 36 for line in drawn)
+
+
 def test_a_queued_run_says_what_it_waits_for(cli: Tyard) -> None:
     cli.job(WAIT)
     cli("run", "--detach")
@@ -287,7 +298,7 @@ def test_ctrl_c_in_a_terminal_asks(cli: Tyard, key: str, answer: str, code: int)
     terminal = Terminal(cli, "run")
     terminal.until("ready")
     terminal.interrupt()
-    terminal.until("c cancels it, d detaches and lets it run, any other key goes on")
+    terminal.until("c cancels it, d detaches and lets it run,\r\nCtrl-C again kills it, .* goes on following\r\n")
     terminal.press(key, "cancel\\r|detach\\r")
     assert answer in terminal.rest()
     assert terminal.process.returncode == code
@@ -299,11 +310,11 @@ def test_ctrl_c_at_the_question_kills_and_another_key_goes_on(cli: Tyard) -> Non
     terminal = Terminal(cli, "run")
     terminal.until("ready")
     terminal.interrupt()
-    terminal.until("any other key goes on")
+    terminal.until("any other key goes on following\r\n")
     terminal.press("x", "go on\\r")
     terminal.until(r"Running \d")
     terminal.interrupt()
-    terminal.until("any other key goes on")
+    terminal.until("any other key goes on following\r\n")
     terminal.press("\x03", "kill\\r")
     rest = terminal.rest()
     assert "Killing job-0001" in rest

@@ -4,6 +4,44 @@ import click
 
 _VARIABLE = "_TYARD_COMPLETE"
 
+# Not click's own: bash takes `digits:3` and `digits@champion` for three words each. They are joined again where no
+# blank is between them. What bash holds for finished is taken off the words that are offered: all up to the last
+# break, but for an `@`, which readline replaces with what follows it.
+_BASH = r"""_tyard_completion() {
+    local IFS=$'\n' rest=$COMP_LINE words=() last=-1 at word breaks before="" type value
+    for (( at = 0; at <= COMP_CWORD; at++ )); do
+        word=${COMP_WORDS[at]}
+        if [[ $at -eq 0 || $rest == [[:blank:]]* ]]; then
+            rest=${rest#"${rest%%[![:blank:]]*}"}
+            words[++last]=$word
+        else
+            words[last]+=$word
+        fi
+        rest=${rest#"$word"}
+    done
+
+    word=${words[last]}
+    [[ $word == --*=* ]] && word=${word#*=}
+    breaks=${COMP_WORDBREAKS//[^:@=]/}
+    [[ -n $breaks ]] && before=${word%"${word##*[$breaks]}"}
+    before=${before%@}
+
+    while IFS=, read -r type value; do
+        if [[ $type == dir ]]; then
+            compopt -o dirnames
+        elif [[ $type == file ]]; then
+            compopt -o default
+        elif [[ $type == plain ]]; then
+            [[ $word == [\"\']* ]] || printf -v value %q "$value"
+            [[ $value == */ ]] && compopt -o nospace
+            COMPREPLY+=("${value#"$before"}")
+        fi
+    done < <(COMP_WORDS="${words[*]}" COMP_CWORD=$last _TYARD_COMPLETE=bash_complete "$1" 2> /dev/null)
+}
+
+complete -o nosort -F _tyard_completion tyard
+"""
+
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -12,7 +50,7 @@ def completion(shell: str) -> None:
     Print the completion script of a shell.
 
     For zsh put the bash line into ~/.zshrc with `zsh` in it; for fish write the script to
-    ~/.config/fish/completions/tyard.fish.
+    ~/.config/fish/completions/tyard.fish. Bash has to be 4.4 or newer.
 
     \b
     Examples:
@@ -24,6 +62,7 @@ def completion(shell: str) -> None:
     from tensoryard.cli.main import tyard
 
     found = get_completion_class(shell)
-    if found is None:
-        raise click.UsageError(f"there is no completion for {shell}")
-    click.echo(found(tyard, {}, "tyard", _VARIABLE).source())
+    if shell == "bash" or found is None:
+        click.echo(_BASH, nl=False)
+    else:
+        click.echo(found(tyard, {}, "tyard", _VARIABLE).source())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from tensoryard.cli.complete import DATA_PATH
 from tensoryard.store import Store
 
 
@@ -52,7 +53,7 @@ def upload(src: Path, target: str | None, overwrite: bool) -> None:
 
 
 @data.command()
-@click.argument("path")
+@click.argument("path", type=DATA_PATH)
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="The folder to write into.")
 @click.option("--overwrite", is_flag=True, help="Replace local files that have other bytes.")
 def download(path: str, folder: Path, overwrite: bool) -> None:
@@ -74,7 +75,7 @@ def download(path: str, folder: Path, overwrite: bool) -> None:
 
 
 @data.command("list")
-@click.argument("path", default="")
+@click.argument("path", type=DATA_PATH, default="")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(path: str, as_json: bool) -> None:
     """

@@ -71,9 +71,9 @@ class Interrupts:
 
     def _ask(self) -> Wish:
         click.echo(
-            f"{self.run.id} is still running: c cancels it, d detaches and lets it run, any other key goes on ",
+            f"{self.run.id} is still running: c cancels it, d detaches and lets it run,\n"
+            "Ctrl-C again kills it, any other key goes on following",
             err=True,
-            nl=False,
         )
         previous = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:

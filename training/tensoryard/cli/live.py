@@ -6,6 +6,7 @@ from types import TracebackType
 
 import click
 from rich.console import Console
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.text import Text
 
@@ -127,22 +128,36 @@ class LiveView:
             batch, self._batch, self._batched = self._batch, Text(), 0
             self._console.print(batch, end="", soft_wrap=True)
 
-    def _status(self) -> Text:
+    def _status(self) -> Constrain:
         state = self._state
         text = Text(no_wrap=True, overflow="ellipsis")
         for task in list(self._bars)[:_BARS]:
             text.append(f"{task} | ", self._colours.get(task, "dim"))
             text.append(f"{self._bars[task]}\n")
-        text.append(f"{self.run.id}  ", "bold")
-        for at, span in enumerate(state.stages):
-            now = at == len(state.stages) - 1
-            text.append(" · " if at else "", "dim")
-            text.append(f"{span.stage} {duration(span.seconds)}", "bold cyan" if now else "dim")
-        if not state.stages:
-            text.append(state.reason or "waiting for the controller", "bold cyan")
-        text.append(f"  ({duration(total_seconds(state))})", "dim")
+        text.append(self._progress(state))
         if state.reason and state.stages:
             text.append(f"\n  {printable(state.reason)}", "yellow")
         if self.metrics.values:
             text.append(f"\n  {printable(pairs(self.metrics.values))}", "green")
-        return text
+        # A terminal shows `^C` behind the last line: where that made a line more, clearing would leave one standing.
+        return Constrain(text, self._width())
+
+    def _width(self) -> int:
+        return max(10, self._console.width - len("^C^C"))
+
+    def _progress(self, state: RunState) -> Text:
+        """The run, its stages and its time; where that is too long, without the earlier stages, time and run."""
+        if state.stages:
+            *earlier, now = (f"{span.stage} {duration(span.seconds)}" for span in state.stages)
+        else:
+            earlier, now = [], printable(state.reason or "waiting for the controller")
+        run, total = f"{self.run.id}  ", f"  ({duration(total_seconds(state))})"
+        room = self._width() - len(now) - len(run) - len(total)
+        while earlier and len(" · ".join(earlier)) + len(" · ") > room:
+            del earlier[0]
+        if room < 0:
+            room, total = room + len(total), ""
+        if room < 0:
+            run = ""
+        past = "".join(f"{stage} · " for stage in earlier)
+        return Text.assemble((run, "bold"), (past, "dim"), (now, "bold cyan"), (total, "dim"))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tensoryard.cli.complete import NAME, REFERENCE
+from tensoryard.cli.complete import NAME, REFERENCE, RUN
 from tensoryard.cli.tables import minute, pairs, print_json, print_table, short_json
 from tensoryard.errors import NotFoundError, TensoryardError, UsageError, VerificationError
 from tensoryard.text import size
@@ -41,7 +41,7 @@ def models() -> None:
 
 @models.command(short_help="Make the next version from a run or a folder")
 @click.argument("name", type=NAME)
-@click.option("--run", "run_id", metavar="RUN", help="The finished run that made the files.")
+@click.option("--run", "run_id", type=RUN, metavar="RUN", help="The finished run that made the files.")
 @click.option("--path", default="outputs", show_default=True, help="A folder or file of the run.")
 @click.option("--folder", type=click.Path(path_type=Path), help="A folder or file of this machine, instead of a run.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of the version; may be repeated.")

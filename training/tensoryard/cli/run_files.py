@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tensoryard.cli.complete import RUN, json_option, named
+from tensoryard.cli.complete import RUN, TASK, json_option, named
 from tensoryard.cli.tables import print_json, print_table
 from tensoryard.errors import NotFoundError, UsageError
 from tensoryard.text import printable, size
@@ -23,7 +23,7 @@ _SHOWN = 8
 
 @click.command()
 @click.argument("run", type=RUN, default="latest")
-@click.option("--task", help="Only this task's log, such as worker-0; also preparing and launch.")
+@click.option("--task", type=TASK, metavar="TASK", help="Only this task's log; also preparing, launch.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="LINES", help="Only the last lines of each log.")
 def logs(run: str, task: str | None, tail: int | None) -> None:
     """
