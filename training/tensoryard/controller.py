@@ -252,11 +252,13 @@ class RunDriver:
                 continue
             aside = target.with_name(f".{target.name}.part")
             shutil.rmtree(aside, ignore_errors=True)
-            key = keys.data(reference.path)
-            one = self.workspace.store.stat(key)
-            for entry in [one] if one else self.workspace.store.list(f"{key.rstrip('/')}/"):
-                self._stop_if_canceled()
-                download(self.workspace.store, entry.key, Path(f"{aside}{entry.key[len(key.rstrip('/')) :]}"))
+            store, below = self.workspace.store, keys.data_below(reference.path)
+            if reference.path and store.stat(keys.data(reference.path)):
+                download(store, keys.data(reference.path), aside)
+            else:
+                for entry in store.list(below):
+                    self._stop_if_canceled()
+                    download(store, entry.key, aside / entry.key.removeprefix(below))
             aside.rename(target)
 
     def _bring_outputs(self, run_id: str) -> None:
