@@ -70,6 +70,11 @@ def test_the_table_of_commands_says_what_each_is_for() -> None:
         (["run", "--sett"], "error: tyard run: no such option '--sett'", "hint: did you mean `--set`?"),
         (["runs", "lst"], "error: tyard runs: no such command 'lst'", "hint: did you mean `tyard runs list`?"),
         (["runs", "list", "--limit", "0"], "error: tyard runs list: invalid value for '--limit'", "--help`"),
+        (
+            ["models", "register", "digits", "--tag"],
+            "error: tyard models register: option '--tag' requires an argument",
+            "hint: `tyard models register --help` shows what there is",
+        ),
         (["runs", "cancel"], "error: tyard runs cancel: missing argument 'RUN'", "--help`"),
         (["run", "nowhere.yaml"], "error: nowhere.yaml: no such file", "hint: `tyard init DIR`"),
     ],

@@ -329,8 +329,14 @@ def find_run(store: Store, text: str) -> RunRecord:
                 return run
     import difflib
 
-    near = difflib.get_close_matches(text, [run.id for run in runs], n=3, cutoff=0.5) or [run.id for run in runs[:3]]
-    hint = f"runs here: {', '.join(near)}" if near else "there are no runs here yet; `tyard run job.yaml` makes one"
+    ids = [run.id for run in runs]
+    near = difflib.get_close_matches(text, ["latest", *ids], n=3) if runs else []
+    if near:
+        hint = f"did you mean {' or '.join(f'`{name}`' for name in near)}?"
+    elif runs:
+        hint = f"runs here: {', '.join(ids[:3])}"
+    else:
+        hint = "there are no runs here yet; `tyard run job.yaml` makes one"
     raise NotFoundError(f"run: there is no `{text}`", hint)
 
 

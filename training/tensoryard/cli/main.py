@@ -102,7 +102,7 @@ def main() -> None:
 def _worded(error: click.ClickException) -> UsageError:
     """A wrong option or argument in the words of all other errors: what was wrong, and the nearest right name."""
     context = getattr(error, "ctx", None)
-    command = context.command_path if context else "tyard"
+    command = context.command_path if context else _command_meant()
     message = error.format_message().rstrip(".")
     hint = f"`{command} --help` shows what there is"
     if isinstance(error, click.NoSuchOption | click.NoSuchCommand):
@@ -111,6 +111,17 @@ def _worded(error: click.ClickException) -> UsageError:
             before = f"{command} " if isinstance(error, click.NoSuchCommand) else ""
             hint = f"did you mean {' or '.join(f'`{before}{name}`' for name in error.possibilities)}?"
     return UsageError(f"{command}: {message[:1].lower()}{message[1:]}", hint)
+
+
+def _command_meant() -> str:
+    """The command of this process: click does not say it with an option that lacks its value."""
+    context = click.Context(tyard, info_name="tyard", resilient_parsing=True)
+    for word in sys.argv[1:]:
+        inner = context.command.get_command(context, word) if isinstance(context.command, click.Group) else None
+        if inner is None:
+            break
+        context = click.Context(inner, info_name=word, parent=context, resilient_parsing=True)
+    return context.command_path
 
 
 def show_error(error: TensoryardError) -> None:
