@@ -79,21 +79,40 @@ def test_a_failed_run_exits_3_and_names_task_code_and_log(cli: Tyard) -> None:
     assert "  tyard runs logs job-0001 --task worker-0\n  tyard runs resubmit job-0001\n" in talk
 
 
-def test_of_many_tasks_the_end_shows_the_log_of_the_one_that_failed(cli: Tyard) -> None:
+@pytest.mark.parametrize(("last_words", "repeated"), [(0, False), (100, True)])
+def test_of_many_tasks_the_end_repeats_the_log_that_failed_only_where_it_is_far_above(
+    cli: Tyard, last_words: int, repeated: bool
+) -> None:
     cli.job(
-        """
-import json, os, time
+        f"""
+import json, os, signal, sys, time
+def stop(*_):
+    print(*["stopping"] * {last_words}, sep="\\n")
+    sys.exit(1)
+signal.signal(signal.SIGTERM, stop)
 if json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 1:
+    while not os.path.exists("outputs/ready"):
+        time.sleep(0.02)
     raise SystemExit("disk is full")
+open("outputs/ready", "w")
 time.sleep(600)
 """,
         distributed_training="multi_worker_mirrored",
         node_count=2,
     )
     out = cli("run", code=3)
-    told = out[out.index("Failed job-0001") :]
+    above, _, told = out.partition("Failed job-0001")
     assert "worker-1 on " in told
-    assert "  worker-1 | disk is full" in told
+    assert "worker-1 | disk is full" in above
+    assert ("  worker-1 | disk is full" in told) is repeated
+
+
+@pytest.mark.parametrize(("module", "package"), [("nosuch.inner", "nosuch"), ("sklearn", "scikit-learn")])
+def test_a_module_that_is_missing_is_answered_with_the_package_to_add(cli: Tyard, module: str, package: str) -> None:
+    cli.job(f"raise ModuleNotFoundError(\"No module named '{module}'\")")
+    hint = f"add `{package}` to pip_packages, or `{module.split('.')[0]}` to the folder of the script"
+    assert f"hint: {hint}\n" in cli.both("run", code=3)[1]
+    assert json.loads(cli("runs", "show", "--json"))["hint"] == hint
 
 
 def test_json_is_one_object_a_line_and_the_last_is_the_end(cli: Tyard) -> None:

@@ -68,6 +68,18 @@ def test_a_corrupt_run_is_named_and_the_others_are_listed(cli: Tyard) -> None:
     assert talk.startswith(f"warning: {bad} cannot be read: ")
 
 
+def test_a_run_of_whose_events_none_can_be_read_is_named_with_its_record(cli: Tyard) -> None:
+    run = cli.run("")
+    (cli.workspace / "runs" / run / "events.jsonl").write_text("garbage\n")
+    for option in ([], ["--json"]):
+        out, talk = cli.both("runs", "show", run, *option, code=1)
+        assert out == ""
+        assert talk.startswith(f"error: run `{run}`: events.jsonl cannot be read: ")
+    out, talk = cli.both("runs", "list", "--json")
+    assert json.loads(out) == []
+    assert talk.startswith(f"warning: {run} cannot be read: run `{run}`: events.jsonl ")
+
+
 def test_show_has_stages_tasks_metrics_and_where_it_is(cli: Tyard) -> None:
     cli.run(SCRIPT, tags={"purpose": "test"})
     found = json.loads(cli("runs", "show", "--json"))
@@ -94,7 +106,9 @@ def test_a_run_that_is_not_there_is_answered_with_the_nearest(cli: Tyard) -> Non
     for odd in ("²", "١", "9" * 5000):
         assert "error: run: there is no `" in cli.both("runs", "show", odd, code=1)[1]
     _, talk = cli.both("runs", "show", "mnst-0001", code=1)
-    assert talk == "error: run: there is no `mnst-0001`\n\nhint: runs here: mnist-0001\n"
+    assert talk == "error: run: there is no `mnst-0001`\n\nhint: did you mean `mnist-0001`?\n"
+    assert "hint: did you mean `latest`?" in cli.both("runs", "show", "latst", code=1)[1]
+    assert "hint: runs here: mnist-0001" in cli.both("runs", "show", "xyz", code=1)[1]
 
 
 def test_logs_of_all_tasks_have_their_names_and_of_one_are_its_bytes(cli: Tyard) -> None:

@@ -1,6 +1,8 @@
 """The end of a run as it is told: how it ended, why, where its files are, and what to do next."""
 
+import re
 import shlex
+from collections.abc import Collection
 from typing import Any
 
 import click
@@ -13,7 +15,17 @@ from tensoryard.store import keys
 from tensoryard.text import duration, printable, size
 
 FAILED = 3
+SHOWN_LINES = 24  # of the lines above the end: what is there is not said again
 _LOG_LINES = 12
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '(\w+)[\w.]*'")
+# Packages that are named otherwise than what they let a script import.
+_PACKAGES = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 
 
 def exit_code(ending: Event) -> int:
@@ -32,6 +44,18 @@ def total_seconds(state: RunState) -> float:
     return max(0.0, last.started_at + last.seconds - started_at)
 
 
+def hint(ending: Event) -> str | None:
+    """What to do next: as it was recorded, or for a package that the script of a task missed."""
+    recorded = ending.data.get("hint")
+    if recorded or not ending.data.get("task"):
+        return recorded
+    missed = [found for line in ending.data.get("log") or () if (found := _NO_MODULE.search(str(line)))]
+    if not missed:
+        return None
+    module = missed[-1][1]
+    return f"add `{_PACKAGES.get(module, module)}` to pip_packages, or `{module}` to the folder of the script"
+
+
 def end_record(run: RunRecord, state: RunState, ending: Event) -> dict[str, Any]:
     """The last line of `--json`."""
     return {
@@ -41,7 +65,7 @@ def end_record(run: RunRecord, state: RunState, ending: Event) -> dict[str, Any]
         "stage": ending.stage,
         "exit_code": exit_code(ending),
         "reason": ending.reason,
-        "hint": ending.data.get("hint"),
+        "hint": hint(ending),
         "seconds": round(total_seconds(state), 3),
         "task": ending.data.get("task"),
         "host": ending.data.get("host"),
@@ -51,15 +75,19 @@ def end_record(run: RunRecord, state: RunState, ending: Event) -> dict[str, Any]
     }
 
 
-def tell_end(run: RunRecord, state: RunState, ending: Event) -> None:
-    """The end in words: facts to stdout, next commands to stderr."""
+def tell_end(run: RunRecord, state: RunState, ending: Event, shown: Collection[tuple[str, str]] = ()) -> None:
+    """
+    The end in words: facts to stdout, next commands to stderr.
+
+    shown: task and text of the log lines just above.
+    """
     colour = {"Completed": "green", "Canceled": "yellow"}.get(state.stage, "red")
     # What a builder says may be several lines.
     reason = "\n  ".join(map(printable, ending.reason.splitlines())) if ending.reason else ""
     stage = click.style(state.stage, fg=colour, bold=True)
     click.echo(f"{stage} {run.id} in {duration(total_seconds(state))}{f': {reason}' if reason else ''}")
     if state.stage == "Failed":
-        _tell_log(run, ending)
+        _tell_log(run, ending, shown)
     outputs = None
     try:
         metrics = LastMetrics(run).refresh()
@@ -73,8 +101,8 @@ def tell_end(run: RunRecord, state: RunState, ending: Event) -> None:
         amount = f"{len(outputs.files)} file{'' if len(outputs.files) == 1 else 's'}, "
         amount += size(sum(file.size_bytes for file in outputs.files))
         click.echo(f"  outputs  {_where(run, 'outputs') or 'in the store'}  ({amount})")
-    if ending.data.get("hint"):
-        click.echo(f"\n{click.style('hint:', bold=True)} {ending.data['hint']}", err=True)
+    if next_step := hint(ending):
+        click.echo(f"\n{click.style('hint:', bold=True)} {next_step}", err=True)
     click.echo("", err=True)
     for command in next_commands(run, state, ending):
         click.echo(f"  {command}", err=True)
@@ -95,15 +123,17 @@ def next_commands(run: RunRecord, state: RunState, ending: Event) -> list[str]:
     return commands
 
 
-def _tell_log(run: RunRecord, ending: Event) -> None:
+def _tell_log(run: RunRecord, ending: Event, shown: Collection[tuple[str, str]]) -> None:
     task = ending.data.get("task")
     # Of a run that never came to its tasks the build says most.
     log = str(task or ("preparing" if ending.data.get("by") == "tyard" else "launch"))
-    lines = ending.data.get("log") or run.log_tail(log, _LOG_LINES)
-    # Any other log was shown to its end just now; that of one task of many is somewhere above.
-    repeated = lines[-_LOG_LINES:] if task and len(run.job.tasks()) > 1 else []
-    for line in repeated:
-        click.echo(f"  {log} | {printable(str(line))}")
+    lines = [printable(str(line)) for line in ending.data.get("log") or run.log_tail(log, _LOG_LINES)]
+    # Any other log was shown to its end just now; that of one task of many may be somewhere far above.
+    tail = lines[-_LOG_LINES:] if task and len(run.job.tasks()) > 1 else []
+    seen = [text for name, text in shown if name == log]
+    if not all(any(text.startswith(line) for text in seen) for line in tail):
+        for line in tail:
+            click.echo(f"  {log} | {line}")
     if lines:
         click.echo(f"  log      {_where(run, f'logs/{log}.log') or f'tyard runs logs {run.id} --task {log}'}")
 

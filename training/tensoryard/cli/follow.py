@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import click
 import msgspec
 
-from tensoryard.cli.ending import end_record, exit_code, tell_end
+from tensoryard.cli.ending import SHOWN_LINES, end_record, exit_code, tell_end
 from tensoryard.cli.interrupts import Interrupts, Wish
 from tensoryard.controller_process import fork_controller
 from tensoryard.run import ENDS, Event, RunRecord, RunState
@@ -161,6 +162,7 @@ class PlainLines(_Lines):
 
     def __init__(self, run: RunRecord) -> None:
         self.run = run
+        self._shown: deque[tuple[str, str]] = deque(maxlen=SHOWN_LINES)
 
     def event(self, event: Event, state: RunState) -> None:
         if event.stage and len(state.stages) > 1:
@@ -175,10 +177,12 @@ class PlainLines(_Lines):
 
     def log(self, line: LogLine) -> None:
         if not line.unfinished:
-            sys.stdout.write(f"{line.task} | {printable(line.text)}\n")
+            text = printable(line.text)
+            self._shown.append((line.task, text))
+            sys.stdout.write(f"{line.task} | {text}\n")
             sys.stdout.flush()
 
     def end(self, run: RunRecord, state: RunState, event: Event) -> None:
         if len(state.stages) > 1:
             click.echo(f"{state.stages[-2].stage} {duration(state.stages[-2].seconds)}")
-        tell_end(run, state, event)
+        tell_end(run, state, event, self._shown)

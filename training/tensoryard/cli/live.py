@@ -1,6 +1,7 @@
 """The live view of a run in a terminal: its logs roll by above a few lines that say how it stands."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
@@ -10,7 +11,7 @@ from rich.constrain import Constrain
 from rich.live import Live
 from rich.text import Text
 
-from tensoryard.cli.ending import tell_end, total_seconds
+from tensoryard.cli.ending import SHOWN_LINES, tell_end, total_seconds
 from tensoryard.cli.interrupts import Wish
 from tensoryard.cli.last_metrics import LastMetrics
 from tensoryard.cli.tables import pairs
@@ -49,6 +50,7 @@ class LiveView:
         )
         self._batch = Text()
         self._batched = 0
+        self._shown: deque[tuple[str, str]] = deque(maxlen=SHOWN_LINES)
         self._bars: dict[str, str] = {}
         self._drawn_at = 0.0
         self._metrics_at = 0.0
@@ -68,7 +70,9 @@ class LiveView:
             return
         self._bars.pop(line.task, None)
         self._add(f"{line.task} | ", self._colours.get(line.task, "dim"))
-        self._add(f"{printable(line.text)}\n")
+        clean = printable(line.text)
+        self._shown.append((line.task, clean))
+        self._add(f"{clean}\n")
         self._batched += 1
         if self._batched >= _BATCH_LINES or len(self._batch) >= _BATCH_CHARACTERS:
             self._draw()
@@ -82,7 +86,7 @@ class LiveView:
         stages = " · ".join(f"{span.stage} {duration(span.seconds)}" for span in state.stages[:-1])
         if stages:
             click.echo(stages)
-        tell_end(run, state, event)
+        tell_end(run, state, event, self._shown)
 
     def ask(self, question: Callable[[], Wish]) -> Wish:
         self._clear()

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from tensoryard.cli.ending import total_seconds
+from tensoryard.cli.ending import hint, total_seconds
 from tensoryard.cli.last_metrics import LastMetrics
-from tensoryard.run import RunRecord, RunState, utc
+from tensoryard.errors import CorruptRecordError
+from tensoryard.run import ENDS, RunRecord, RunState, utc
 
 
 def summary(run: RunRecord) -> dict[str, Any]:
-    """A line of the list. Raises CorruptRecordError or NotFoundError when the run's job cannot be read."""
+    """A line of the list. Raises CorruptRecordError or NotFoundError when the run's job or events cannot be read."""
     job = run.job
-    state = run.state()
+    state = _state(run)
     return {
         "id": run.id,
         "experiment": job.experiment,
@@ -27,9 +28,8 @@ def details(run: RunRecord) -> dict[str, Any]:
     """Everything about one run, less its logs and the list of its files."""
     import msgspec
 
-    state = run.state()
-    ending = run.events()[0][-1:] if state.ended else []
-    facts = ending[0].data if ending else {}
+    state = _state(run)
+    ending = next((event for event in reversed(run.events()[0]) if event.stage in ENDS), None)
     where = run.store.local_path(run.key(""))
     return {
         **summary(run),
@@ -47,7 +47,7 @@ def details(run: RunRecord) -> dict[str, Any]:
         "environment": state.facts.get("environment"),
         "tasks": tasks(run, state),
         "warnings": state.warnings,
-        "hint": facts.get("hint"),
+        "hint": hint(ending) if ending else None,
         "user": state.facts.get("submitted", {}).get("user"),
         "host": state.facts.get("submitted", {}).get("host"),
         "snapshot": state.facts.get("submitted", {}).get("snapshot"),
@@ -109,6 +109,19 @@ def listed_files(run: RunRecord) -> list[dict[str, Any]]:
         path = entry.key.removeprefix(run.key("uploads/"))
         found.append({"path": path, "size_bytes": entry.size_bytes, "sha256": None})
     return sorted(found, key=lambda file: str(file["path"]))
+
+
+def _state(run: RunRecord) -> RunState:
+    """The run's state, where at least one of its events can be read."""
+    state = run.state()
+    if not state.stages and not state.facts:
+        data = run.store.read(entry.key) if (entry := run.store.stat(run.key("events.jsonl"))) else b""
+        if b"\n" in data and not run.events()[0]:
+            raise CorruptRecordError(
+                f"run `{run.id}`: events.jsonl cannot be read: no line of it is an event",
+                f"`tyard runs logs {run.id}` prints what its tasks wrote",
+            )
+    return state
 
 
 def _at(seconds: Any) -> str | None:

@@ -220,12 +220,13 @@ def _print_details(found: dict[str, Any]) -> None:
 
     environment = found["environment"] or {}
     metrics = {name: value[-1] if isinstance(value, list) else value for name, value in found["metrics"].items()}
+    who = f" by {found['user']} on {found['host']}" if found["user"] and found["host"] else ""
     facts = {
         "run": found["id"],
         "stage": f"{found['stage']} after {duration(found['seconds'])}",
         "reason": found["reason"],
         "hint": found["hint"],
-        "submitted": f"{minute(found['submitted_at'] or '-')} UTC by {found['user']} on {found['host']}",
+        "submitted": f"{minute(found['submitted_at'])} UTC{who}" if found["submitted_at"] else "",
         "script": found["job"]["entry_script"],
         "environment": " ".join(str(environment[key]) for key in ("name", "hash") if key in environment),
         "metrics": pairs(metrics, ""),
