@@ -36,10 +36,15 @@ def is_there(pid: int) -> bool:
 
 
 def kill(pids: set[int]) -> int:
-    """How many of these processes were still there and have been killed."""
+    """
+    How many of these processes were still there and have been killed.
+
+    All are stopped first: none sees another die and goes on to act on it, as a supervisor would for its script.
+    """
     killed = 0
-    for pid in pids:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-            killed += 1
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+                killed += number == signal.SIGKILL
     return killed
