@@ -11,6 +11,7 @@ Budgets: at most 2% slower; hvd.init done at most 0.3 s later than with bare mpi
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -121,7 +122,8 @@ def main() -> None:
 
 
 def words_after(text: str, word: str) -> list[str]:
-    return [line.split(word)[1].split()[0] for line in text.splitlines() if word in line]
+    # Two ranks may write into one line of mpirun's.
+    return re.findall(rf"{word} (\d+\.\d+)", text)
 
 
 def seconds_of(text: str) -> float:
