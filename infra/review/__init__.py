@@ -1,0 +1,1 @@
+"""The review of the workspace program: what it declares, what that changes, whom it lets in, and what it costs."""
