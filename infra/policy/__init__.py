@@ -8,12 +8,21 @@ The same rules run in the review of a pull request, in the tests, and as a Cross
 
 from collections.abc import Sequence
 
-from infra.policy import exceptions, storage
+from infra.policy import access, exceptions, machines, network, secrets, services, storage, upkeep
 from infra.policy.rules import Finding, Resource, Resources, Rule, Severity
 
 __all__ = ["RULES", "Finding", "Resource", "Rule", "Severity", "check"]
 
-RULES: tuple[Rule, ...] = (*storage.RULES, *exceptions.RULES)
+RULES: tuple[Rule, ...] = (
+    *storage.RULES,
+    *services.RULES,
+    *access.RULES,
+    *network.RULES,
+    *machines.RULES,
+    *secrets.RULES,
+    *upkeep.RULES,
+    *exceptions.RULES,
+)
 
 _ORDER = {"high": 0, "medium": 1, "low": 2}
 
