@@ -54,17 +54,26 @@ def shown(value: Any) -> str:
     return f"`{text}`"
 
 
-def set_with(path: str, value: Any) -> str:
+def set_with(path: str, value: str | int | bool) -> str:
     """The sentence with the exact `pulumi config set` command that gives the key this value."""
     return f"Set it with `{command(path, value)}`."
 
 
-def command(path: str, value: Any) -> str:
-    """The `pulumi config set` command that gives the key this value: `--path` where the key reaches into a list."""
+def command(path: str, value: str | int | bool) -> str:
+    """
+    The `pulumi config set` command that gives the key this value, quoted for a shell.
+
+    A key that reaches into a list or an object needs `--path`, and there Pulumi makes numbers of texts that look like
+    numbers, unless it is told that they are texts.
+    """
     key = full_key(path)
     text = value if isinstance(value, str) else json.dumps(value)
-    plain = re.fullmatch(r"[\w:-]+", key) and not isinstance(value, (list, tuple, dict))
-    return f"pulumi config set {'' if plain else '--path '}{shlex.quote(key)} {shlex.quote(text)}"
+    words = ["pulumi", "config", "set", shlex.quote(key), shlex.quote(text)]
+    if not re.fullmatch(r"[\w:-]+", key):
+        words.insert(3, "--path")
+        if isinstance(value, str) and re.fullmatch(r"\d+|true|false", value):
+            words += ["--type", "string"]
+    return " ".join(words)
 
 
 def nearest(given: str, known: Iterable[str]) -> str | None:
