@@ -36,9 +36,11 @@ lock: .venv/.uv
 	@tools/venv $(PYTHON)
 	@touch $@
 
+# Byte-code now: where PYTHONDONTWRITEBYTECODE is set, as in many images, every start would compile it all again.
 .venv/.client: .venv/.uv requirements/client.txt pyproject.toml
-	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/client.txt
+	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/client.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q training
 	@touch $@
 
 .venv/.dev: .venv/.client requirements/dev.txt

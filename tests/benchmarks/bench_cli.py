@@ -29,7 +29,9 @@ def main() -> None:
         rivals = Path(work) / "rivals"
         uv = find_uv_bin()
         subprocess.run([uv, "venv", "-q", "--python", sys.executable, rivals], check=True)
-        subprocess.run([uv, "pip", "install", "-q", "--python", rivals / "bin/python", *RIVALS], check=True)
+        subprocess.run(
+            [uv, "pip", "install", "-q", "--compile-bytecode", "--python", rivals / "bin/python", *RIVALS], check=True
+        )
         cases: dict[str, tuple[list[str], dict[str, str]]] = {
             "python -c pass": ([sys.executable, "-c", "pass"], {}),
             "tyard --help": ([tyard, "--help"], {}),

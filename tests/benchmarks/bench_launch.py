@@ -48,7 +48,9 @@ def main() -> None:
         (folder / "rival.py").write_text(SUBMITIT.format(python=python))
         uv = find_uv_bin()
         subprocess.run([uv, "venv", "-q", "--python", sys.executable, rivals], check=True)
-        subprocess.run([uv, "pip", "install", "-q", "--python", rivals / "bin/python", *RIVALS], check=True)
+        subprocess.run(
+            [uv, "pip", "install", "-q", "--compile-bytecode", "--python", rivals / "bin/python", *RIVALS], check=True
+        )
         tyard = shutil.which("tyard", path=str(Path(sys.executable).parent)) or "tyard"
         torchx = [str(rivals / "bin/torchx"), "run", "-s", "local_cwd", "--wait", "--log", "utils.python"]
         commands: dict[str, list[str]] = {

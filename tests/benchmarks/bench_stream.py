@@ -47,7 +47,10 @@ def main() -> None:
         rivals = folder / "rivals"
         uv = find_uv_bin()
         subprocess.run([uv, "venv", "-q", "--python", sys.executable, rivals], check=True)
-        subprocess.run([uv, "pip", "install", "-q", "--python", rivals / "bin/python", "submitit==1.5.4"], check=True)
+        subprocess.run(
+            [uv, "pip", "install", "-q", "--compile-bytecode", "--python", rivals / "bin/python", "submitit==1.5.4"],
+            check=True,
+        )
         run = [tyard, "run", "job.yaml", "--set"]
         print(f"a log of {mib} MiB")
         for shape in ("lines", "one-line"):
