@@ -15,7 +15,9 @@ def _machines(resources: Resources) -> Iterator[tuple[Resource, Mapping[str, Any
     for machine in resources.of(MACHINE):
         yield machine, machine.inputs
     for scale_set in resources.of(SCALE_SET):
-        yield scale_set, scale_set.inputs.get("virtualMachineProfile") or {}
+        profile = scale_set.inputs.get("virtualMachineProfile")
+        if isinstance(profile, Mapping):
+            yield scale_set, profile
 
 
 def _password(resources: Resources) -> Iterator[Problem]:

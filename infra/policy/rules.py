@@ -14,6 +14,9 @@ import msgspec
 
 Severity = Literal["high", "medium", "low"]
 
+UNKNOWN = "[unknown]"
+"""In place of an input that is not known before the update, such as the id of a resource that is yet to be made."""
+
 
 class Resource(Protocol):
     """One declared resource: what `infra.review.declare.Declared` offers, as far as rules read it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from infra.policy.rules import Problem, Resources, Rule
+from infra.policy.rules import Problem, Resources, Rule, at
 
 DATA_HOLDERS = ("storage:StorageAccount", "containerregistry:Registry", "keyvault:Vault")
 LOCK = "authorization:ManagementLockByScope"
@@ -34,8 +34,7 @@ def _no_diagnostics(resources: Resources) -> Iterator[Problem]:
 
 def _no_tags(resources: Resources) -> Iterator[Problem]:
     for resource in resources.of(*TAGGED):
-        tags = resource.inputs.get("tags") or {}
-        missing = [tag for tag in TAGS_WANTED if not tags.get(tag)]
+        missing = [tag for tag in TAGS_WANTED if not at(resource.inputs, "tags", tag)]
         if missing:
             yield resource, f"it lacks the tags {', '.join(f'`{tag}`' for tag in missing)}"
 
@@ -44,7 +43,7 @@ def _unprotected(resources: Resources) -> Iterator[Problem]:
     key, value = PROTECTED_TAG
     locks = [lock for lock in resources.of(LOCK) if lock.inputs.get("level") in ("CanNotDelete", "ReadOnly")]
     for resource in resources.of(*DATA_HOLDERS):
-        if (resource.inputs.get("tags") or {}).get(key) != value:
+        if at(resource.inputs, "tags", key) != value:
             continue
         missing = [] if resource.protect else ["Pulumi's `protect`"]
         if not any(resources.points_at(lock, "scope", resource) for lock in locks):
