@@ -8,15 +8,81 @@ import msgspec
 from tensoryard.errors import UsageError
 
 
+class AzureRegistry(msgspec.Struct, frozen=True, rename="camel"):
+    """The container registry that images are pushed to."""
+
+    name: str
+    login_server: str
+
+
+class AzureVault(msgspec.Struct, frozen=True, rename="camel"):
+    """The Key Vault."""
+
+    name: str
+    uri: str
+
+
+class AzureHead(msgspec.Struct, frozen=True, rename="camel"):
+    """The head node; public_address: None when it can be reached from inside its network only."""
+
+    name: str
+    private_address: str
+    public_address: str | None = None
+
+
+class AzureCluster(msgspec.Struct, frozen=True, rename="camel"):
+    """A scale set of GPU machines, and what one of its nodes has."""
+
+    vm_size: str
+    max_nodes: int
+    spot: bool
+    scale_set: str
+    gpu_count: int
+    gpu_model: str
+    vcpu: int
+    memory_gib: float
+
+
+class AzureContainers(msgspec.Struct, frozen=True, rename="camel"):
+    """Blob containers by what they hold."""
+
+    data: str
+    runs: str
+    models: str
+
+
+class AzureWorkspace(msgspec.Struct, frozen=True, rename="camel"):
+    """
+    A workspace on Azure: the output `workspace` of the Pulumi program, as it stands.
+
+    A field that this version does not know is kept out, not refused: the program may be newer than the client.
+    """
+
+    name: str
+    subscription_id: str
+    tenant_id: str
+    location: str
+    resource_group: str
+    storage_account: str
+    blob_endpoint: str
+    containers: AzureContainers
+    registry: AzureRegistry
+    vault: AzureVault
+    head: AzureHead
+    clusters: dict[str, AzureCluster]
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     workspace.json, all of it optional.
 
     concurrent_runs: runs that may be in Running on this machine at once; the others wait in Scaling.
+    azure: the workspace on Azure that `tyard workspace connect` chose; None for a folder on this machine.
     """
 
     name: str = "local"
     concurrent_runs: Annotated[int, msgspec.Meta(ge=1)] = 1
+    azure: AzureWorkspace | None = None
 
 
 def read_settings(data: bytes, path: Path) -> Settings:

@@ -73,6 +73,13 @@ class Workspace:
     def store(self) -> Store:
         from tensoryard.store.file import FileStore
 
+        azure = self.settings().azure if (self.root / SETTINGS).exists() else None
+        if azure is not None:
+            raise UsageError(
+                f"{self.root / SETTINGS}: the workspace `{azure.name}` keeps runs and models in the storage account "
+                f"`{azure.storage_account}`, and this version of tyard keeps them in folders only",
+                hint="work in a folder of its own: mkdir -p ~/local/.tensoryard && cd ~/local",
+            )
         return FileStore(self.root)
 
     @cached_property

@@ -1,0 +1,134 @@
+"""Connecting a folder to a workspace on Azure, from what the Pulumi program gives out."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli_runner import Tyard
+from tensoryard import Workspace
+
+WORKSPACE: dict[str, Any] = {
+    "name": "tensoryard",
+    "subscriptionId": "00000000-0000-0000-0000-000000000000",
+    "tenantId": "11111111-1111-1111-1111-111111111111",
+    "location": "westeurope",
+    "resourceGroup": "workspace1234",
+    "storageAccount": "storage1234",
+    "blobEndpoint": "https://storage1234.blob.core.windows.net/",
+    "containers": {"data": "data", "runs": "runs", "models": "models"},
+    "registry": {"name": "registry1234", "loginServer": "registry1234.azurecr.io"},
+    "vault": {"name": "vault1234", "uri": "https://vault1234.vault.azure.net/"},
+    "head": {"name": "head", "privateAddress": "10.40.0.4", "publicAddress": None},
+    "clusters": {
+        "gpucluster": {
+            "vmSize": "Standard_NC4as_T4_v3",
+            "maxNodes": 4,
+            "spot": True,
+            "scaleSet": "gpucluster1234",
+            "gpuCount": 1,
+            "gpuModel": "T4",
+            "vcpu": 4,
+            "memoryGib": 28,
+        }
+    },
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, cli: Tyard) -> Tyard:
+    """`tyard` where no workspace is named by the environment."""
+    del cli.environ["TYARD_WORKSPACE"]
+    cli.environ["HOME"] = str(tmp_path / "home")
+    (tmp_path / "outputs.json").write_text(json.dumps({"workspace": WORKSPACE, "access": []}))
+    return cli
+
+
+def pulumi(cli: Tyard, script: str) -> None:
+    """A `pulumi` on the PATH that answers as the real one does; the real one's own test is with the engine."""
+    program = cli.folder / "bin" / "pulumi"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    cli.environ["PATH"] = f"{program.parent}{os.pathsep}{cli.environ['PATH']}"
+
+
+def test_connect_writes_the_file_that_from_config_finds(here: Tyard, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = here("workspace", "connect", "outputs.json")
+    monkeypatch.delenv("TYARD_WORKSPACE", raising=False)
+    (here.folder / "below").mkdir()
+    monkeypatch.chdir(here.folder / "below")
+    found = Workspace.from_config()
+    assert (found.name, found.settings().azure.storage_account) == ("tensoryard", "storage1234")  # type: ignore[union-attr]
+    assert "gpucluster: 0 to 4 nodes of Standard_NC4as_T4_v3 (1 x T4), Spot" in out
+
+
+def test_what_is_shown_as_json_is_what_the_program_gave_out(here: Tyard) -> None:
+    here("workspace", "connect", "outputs.json")
+    assert json.loads(here("workspace", "show", "--json"))["azure"] == WORKSPACE
+
+
+def test_connect_keeps_the_other_settings_of_the_folder(here: Tyard) -> None:
+    (here.folder / ".tensoryard").mkdir()
+    (here.folder / ".tensoryard" / "workspace.json").write_text('{"concurrent_runs": 3}')
+    here("workspace", "connect", "outputs.json")
+    assert json.loads((here.folder / ".tensoryard" / "workspace.json").read_text())["concurrent_runs"] == 3
+
+
+def test_connect_takes_what_a_newer_program_adds(here: Tyard) -> None:
+    newer = WORKSPACE | {"addedLater": {"x": 1}}
+    (here.folder / "outputs.json").write_text(json.dumps({"workspace": newer}))
+    here("workspace", "connect", "outputs.json")
+
+
+def test_connect_asks_pulumi_for_a_stack_of_the_checkout_around(here: Tyard) -> None:
+    pulumi(here, '[ "$*" = "stack output --json --non-interactive --stack dev" ] && cat outputs.json')
+    (here.folder / "Pulumi.yaml").write_text("name: tensoryard\n")
+    assert "Connected" in here("workspace", "connect", "--stack", "dev")
+
+
+def test_a_stack_that_pulumi_does_not_know_is_told_in_its_words(here: Tyard) -> None:
+    pulumi(here, "echo \"error: no stack named 'dve' found\" >&2; exit 255")
+    (here.folder / "Pulumi.yaml").write_text("name: tensoryard\n")
+    _, talk = here.both("workspace", "connect", "--stack", "dve", code=1)
+    assert "--stack dve: no stack named 'dve' found" in talk
+
+
+def test_no_checkout_around_says_how_to_bring_the_outputs(here: Tyard) -> None:
+    _, talk = here.both("workspace", "connect", "--stack", "dev", code=1)
+    assert "no Pulumi.yaml" in talk
+    assert "tyard workspace connect x.json" in talk
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nonsense", "is not the JSON object that `pulumi stack output --json` prints"),
+        ("[]", "is not the JSON object"),
+        ("{}", "there is no output `workspace`, got none"),
+        ('{"other": 1}', "got `other`"),
+        ('{"workspace": {"name": "x"}}', "missing required field `subscriptionId`"),
+    ],
+)
+def test_outputs_that_are_not_a_workspace_are_refused_and_nothing_is_written(
+    here: Tyard, text: str, told: str
+) -> None:
+    (here.folder / "outputs.json").write_text(text)
+    _, talk = here.both("workspace", "connect", "outputs.json", code=2)
+    assert told in talk
+    assert not (here.folder / ".tensoryard").exists()
+
+
+def test_a_folder_with_runs_of_its_own_is_not_turned_into_a_window_on_azure(here: Tyard) -> None:
+    (here.folder / ".tensoryard" / "runs").mkdir(parents=True)
+    _, talk = here.both("workspace", "connect", "outputs.json", code=2)
+    assert "holds runs or models of its own" in talk
+
+
+def test_runs_of_an_azure_workspace_are_not_looked_for_in_the_folder(here: Tyard) -> None:
+    """Better no answer than an empty list: blob storage is not reached yet."""
+    here("workspace", "connect", "outputs.json")
+    _, talk = here.both("runs", "list", code=2)
+    assert "storage1234" in talk
