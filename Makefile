@@ -1,9 +1,11 @@
 # Two commands set everything up: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := training templates tests
+SOURCES := training infra templates tests
+# The Azure SDK takes seconds to compile: what the tests import is compiled once, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check format lock bench clean
+.PHONY: demo infra test check format lock bench clean
 
 demo: .venv/.client
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo
@@ -26,11 +28,15 @@ bench: .venv/.dev
 	@for benchmark in tests/benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 # Pinned with digests, for every platform at once; without the index's address, which is the user's own choice.
+COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
+  --python-version 3.11 --upgrade
 lock: .venv/.uv
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-	  --upgrade pyproject.toml requirements/build.in -c requirements/uv.txt -o requirements/client.txt
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-	  --all-extras --group dev pyproject.toml requirements/build.in -c requirements/client.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml requirements/build.in -c requirements/uv.txt -o requirements/client.txt
+	$(COMPILE) --extra infra pyproject.toml requirements/build.in -c requirements/client.txt -o requirements/infra.txt
+	$(COMPILE) --all-extras --group dev pyproject.toml requirements/build.in -c requirements/infra.txt \
+	  -o requirements/dev.txt
+	$(COMPILE) requirements/checkov.in -o requirements/checkov.txt
+	$(COMPILE) requirements/policy-pack.in -o requirements/policy-pack.txt
 
 .venv/.uv: requirements/uv.txt
 	@tools/venv $(PYTHON)
@@ -43,9 +49,15 @@ lock: .venv/.uv
 	@$(BIN)/python -m compileall -q training
 	@touch $@
 
+# What `pulumi up` and `tyard infra review` need: the Azure SDK is 350 MB, so nobody else gets it.
+infra: .venv/.infra
+.venv/.infra: .venv/.client requirements/infra.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/infra.txt
+	@touch $@
+
 .venv/.dev: .venv/.client requirements/dev.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
