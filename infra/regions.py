@@ -109,16 +109,19 @@ REGIONS: dict[str, Region] = {region.name: region for region in map(_region, _TA
 """Every region of Azure's public cloud that its list names, by name."""
 
 # Regions of the United States and the GPU families that Azure's own SKU list gave them, as kept by
-# https://github.com/skypilot-org/skypilot-catalog (catalogs/v6/azure/vms.csv at 098741e, which covers these nine only).
+# https://github.com/skypilot-org/skypilot-catalog (catalogs/v6/azure/vms.csv at 098741e, which covers these nine).
 # The A100 page says that new capacity goes to NCads H100 v5 alone: the older families' lists no longer grow, so a
 # region missing there is taken as absent. H100's list grows, so a region missing there is unknown.
+_US = ("", "2", "3")
 _COVERED = frozenset(
-    "centralus eastus eastus2 northcentralus southcentralus westcentralus westus westus2 westus3".split()
+    [f"westus{n}" for n in _US]
+    + ["eastus", "eastus2"]
+    + [f"{part}centralus" for part in ("", "north", "south", "west")]
 )
 _LISTED = {
     "NVIDIA T4": _COVERED - {"westcentralus"},
     "NVIDIA A100": _COVERED - {"northcentralus", "westcentralus"},
-    "NVIDIA H100 NVL": frozenset("eastus eastus2 southcentralus westus3".split()),
+    "NVIDIA H100 NVL": frozenset(["eastus", "eastus2", "southcentralus", "westus3"]),
 }
 _GROWING = {"NVIDIA H100 NVL"}
 

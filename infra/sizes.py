@@ -23,7 +23,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     name: Azure's, such as "Standard_NC4as_T4_v3"; vcpu: count; memory_gib, gpu_memory_gib (of one GPU), temp_disk_gib
     (0 = none): GiB; gpu_count: whole GPUs, 0 for a head size; generations: of the hypervisor, (1,), (2,) or (1, 2);
     spot: may be had at Spot price; quota_family: the family whose vCPUs Azure's quota counts, as the portal names it;
-    retired_on: the latest day that Microsoft names as its last; retired_story: what its pages say of that, a sentence;
+    retired_on: the latest day that Microsoft names as its last; retired_story: what its pages say of that;
     successors: what they name instead, first the nearest; closed_to_new: the month from which subscriptions that are
     new cannot deploy it; remark: worth knowing, no obstacle; source: the page.
     """
