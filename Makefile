@@ -37,6 +37,7 @@ lock: .venv/.uv
 	  -o requirements/dev.txt
 	$(COMPILE) requirements/checkov.in -o requirements/checkov.txt
 	$(COMPILE) requirements/policy-pack.in -o requirements/policy-pack.txt
+	$(COMPILE) requirements/cloud-init.in -o requirements/cloud-init.txt
 
 .venv/.uv: requirements/uv.txt
 	@tools/venv $(PYTHON)
