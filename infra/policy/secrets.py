@@ -65,7 +65,7 @@ def secret_in(text: str, layers: int = DECODED_LAYERS_MOST) -> str | None:
         if pattern.search(text):
             return kind
     for match in _ASSIGNED.finditer(text):
-        if _looks_given(match["value"], quoted=bool(match["quote"])):
+        if _looks_given(match["name"], match["value"], quoted=bool(match["quote"])):
             return f"a value for `{match['name']}`"
     for word in _LONG_WORD.findall(text):
         inner = _decoded(word) if layers else None
@@ -84,12 +84,14 @@ def bits_per_character(word: str) -> float:
     return -sum(count / len(word) * math.log2(count / len(word)) for count in counts.values())
 
 
-def _looks_given(value: str, *, quoted: bool) -> bool:
+def _looks_given(name: str, value: str, *, quoted: bool) -> bool:
     """Whether a value is written out, and not taken from a variable, a command, a file or a place to fill in."""
     if _NOT_A_VALUE.search(value):
         return False
-    # Prose after a colon ("token: expires after an hour") is one plain lower-case word.
-    return quoted or not re.fullmatch(r"[a-z]+|[A-Z_]+", value)
+    # Prose after a colon ("token: expires after an hour") and the name of a secret ("secret: munge-key") are neither.
+    if re.fullmatch(r"[a-z]+|[A-Z_]+", value):
+        return quoted
+    return "pass" in name.lower() or not re.fullmatch(r"[a-z]+(?:-[a-z]+)+", value)
 
 
 def _mixed(word: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from pulumi_policy import (
     EnforcementLevel,
+    Policy,
     PolicyPack,
     PolicyResource,
     ReportViolation,
@@ -112,7 +113,7 @@ def _message(finding: Finding) -> str:
     return f"{finding.name}: {finding.problem}. {finding.fix}"
 
 
-def policies() -> list[ResourceValidationPolicy | StackValidationPolicy]:
+def policies() -> list[Policy]:
     """One policy a rule, after the one that remembers inputs for them and finds nothing itself."""
     return [
         ResourceValidationPolicy(

@@ -1,0 +1,5 @@
+"""An exception without a reason, to nothing."""
+
+from infra.sound import exception, group
+
+exception("storage-any-network", group(), "fine")
