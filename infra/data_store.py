@@ -129,7 +129,7 @@ def _firewall(args: StoreArgs) -> storage.NetworkRuleSetArgs:
 def _drop_old_versions(
     args: StoreArgs, account: storage.StorageAccount, service: pulumi.Resource, parent: pulumi.Resource
 ) -> None:
-    """Versions of overwritten blobs go after as long as deleted ones do; else they would be kept, and paid, for ever."""
+    """Versions of overwritten blobs go when deleted blobs go: else they would be kept, and paid for, for ever."""
     age = storage.DateAfterCreationArgs(days_after_creation_greater_than=args.soft_delete_days)
     storage.ManagementPolicy(
         "storage",

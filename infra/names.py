@@ -11,7 +11,7 @@ import pulumi
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "tensoryard")
 """Of every guid below; another one would replace every role assignment."""
 
-MUNGE_SECRET = "munge-key"  # noqa: S105: the secret's name; its value is made on the head node and is not known here
+MUNGE_SECRET = "munge-key"  # noqa: S105 - its name; the value is made on the head
 """Name of the Key Vault secret with which Slurm's daemons know each other."""
 
 CONTAINERS = ("data", "runs", "models")

@@ -19,8 +19,8 @@ SERVICE_ENDPOINTS = ("Microsoft.Storage", "Microsoft.KeyVault")
 @dataclass(frozen=True, kw_only=True)
 class NetworkArgs:
     """
-    address_space and the subnets: CIDRs; endpoints_subnet: None without private endpoints; ssh_sources: CIDRs that may
-    SSH to head_address; zones: of the NAT gateway's address; logs: ARM id of the Log Analytics workspace.
+    address_space and the subnets: CIDRs; endpoints_subnet: None without private endpoints; ssh_sources: CIDRs that
+    may SSH to head_address; zones: of the NAT gateway's address; logs: ARM id of the Log Analytics workspace.
     """
 
     place: Place

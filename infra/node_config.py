@@ -59,7 +59,7 @@ def _environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701: it renders YAML and units, not HTML
+        autoescape=False,  # noqa: S701 - it renders YAML and units, not HTML
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

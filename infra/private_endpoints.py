@@ -44,7 +44,7 @@ def endpoint(
     network_id: pulumi.Output[str],
     parent: pulumi.Resource,
 ) -> pulumi.Resource:
-    """Declare a private endpoint, its DNS zone, the zone's link to the network and the record. Returns the endpoint."""
+    """Declare a private endpoint (returned), its DNS zone, the zone's link to the network, and the record."""
     child = pulumi.ResourceOptions(parent=parent)
     made = network.PrivateEndpoint(
         target.name,

@@ -48,7 +48,7 @@ def to_heads(heads: str, nodes: str, head_address: str, ssh_sources: tuple[str, 
 
 
 def to_nodes(heads: str, nodes: str) -> list[Opening]:
-    """What may reach the GPU nodes: the head, and one another on any port, for MPI, NCCL and gRPC choose their own."""
+    """What may reach the nodes: the head, and one another on any port, for MPI, NCCL and gRPC choose their own."""
     return [
         Opening(
             name="head-to-nodes",

@@ -51,8 +51,8 @@ def declare(args: VaultArgs, parent: pulumi.Resource) -> keyvault.Vault:
         policy_exception(
             "vault-purge-protection",
             vault,
-            "This stack is not said to hold data worth protecting, and its one secret is made again by the head node; "
-            "tensoryard:protectData turns it on",
+            "This stack is not said to hold data worth protecting, and its one secret is made again by the head "
+            "node; tensoryard:protectData turns it on",
         )
     return vault
 
