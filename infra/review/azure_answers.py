@@ -1,5 +1,5 @@
 """
-What Azure would answer to a resource that the program declares: names, ids, addresses and identities, always the same.
+What Azure would answer to a resource that the program declares: names, ids, addresses, identities; always the same.
 
 Outputs have the shape of the azure-native SDK's, so that what one resource passes on to the next is what it would be
 in a subscription. Ids hold the zero subscription; names that the provider makes up end in eight digits of a hash.
@@ -120,7 +120,7 @@ class Azure:
 
     def call(self, token: str, args: dict[str, Any]) -> dict[str, Any]:
         """The answer to a function call. Raises ValueError for calls that need a real subscription."""
-        if token == "azure-native:authorization:getClientConfig":  # noqa: S105: a function's name
+        if token == "azure-native:authorization:getClientConfig":  # noqa: S105 - a function's name
             return {
                 "subscriptionId": SUBSCRIPTION,
                 "tenantId": TENANT,
@@ -188,7 +188,7 @@ class Azure:
         return {}
 
     def _address(self, nic: str, config: dict[str, Any]) -> dict[str, Any]:
-        """A network interface's address with the private address that Azure hands out: the subnet's fifth or later."""
+        """An interface's address with the private one that Azure hands out: the subnet's fifth or later."""
         subnet = self._by_id.get((config.get("subnet") or {}).get("id", ""), {})
         prefix = subnet.get("addressPrefix") or (subnet.get("addressPrefixes") or ["10.255.0.0/24"])[0]
         address = config.get("privateIPAddress") or self._next(prefix, 4)
@@ -207,7 +207,7 @@ class Azure:
 
 def _arm_type(id_: str) -> str:
     """The ARM type of a resource by its id: provider, then every second segment."""
-    head, found, tail = id_.rpartition("/providers/")
+    _, found, tail = id_.rpartition("/providers/")
     if not found:
         return "Microsoft.Resources/resourceGroups"
     provider, *rest = tail.split("/")

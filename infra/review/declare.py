@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-SECRET = "[secret]"  # noqa: S105: what stands for one
+SECRET = "[secret]"  # noqa: S105 - what stands for one
 STACK_TYPE = "pulumi:pulumi:Stack"
 
 
@@ -54,7 +54,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings that the program refused before its first resource: key, what was given, what may be, how to set it."""
+    """Settings that the program refused before its first resource: which key, what was given, what may be, how."""
 
     key: str
     given: str
@@ -139,7 +139,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(path.read_text("utf-8"), loader) or {}  # noqa: S506: both loaders are safe ones
+    return yaml.load(path.read_text("utf-8"), loader) or {}  # noqa: S506 - both loaders are safe ones
 
 
 def _as_text(value: Any) -> str:

@@ -15,12 +15,12 @@ from infra.review.declare import SECRET, STACK_TYPE, Declared, source_of
 
 # Pulumi's marks of special values in its wire format. Source: pulumi/sdk/python/lib/pulumi/runtime/rpc.py
 SIGNATURE = "4dabf18193072939515e22adb298388d"
-SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105: the mark of one
+SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - the mark of one
 ASSET_SIGNATURE = "c44067f5952c0a294b673a41bacd8c17"
 
 
 class Recorder(MockMonitor):
-    """Writes down every resource, with what mocks do not see: parent, protect, ignored changes, place in the source."""
+    """Writes down every resource, with what mocks do not see: parent, protect, ignored changes, the source line."""
 
     def __init__(self, root: Path, location: str | None) -> None:
         super().__init__(Mocks)  # type: ignore[arg-type]
@@ -34,7 +34,7 @@ class Recorder(MockMonitor):
         rest = [resource for urn, resource in self._found.items() if urn != self._stack]
         return rest + [self._found[self._stack]] * (self._stack in self._found)
 
-    def RegisterResource(self, request: Any) -> Any:  # noqa: N802: Pulumi's name
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - Pulumi's name
         urn = self.make_urn("" if request.parent == self._stack else request.parent, request.type, request.name)
         if urn in self._found:
             raise ValueError(f"two resources have the URN {urn}")
@@ -70,10 +70,10 @@ class Recorder(MockMonitor):
         answer.update(outputs)
         return resource_pb2.RegisterResourceResponse(urn=urn, id=id_, object=answer)
 
-    def ReadResource(self, request: Any) -> Any:  # noqa: N802: Pulumi's name
+    def ReadResource(self, request: Any) -> Any:  # noqa: N802 - Pulumi's name
         raise ValueError(f"the program reads `{request.name}` ({request.type}) from Azure, which cannot be reviewed")
 
-    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802: Pulumi's name
+    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - Pulumi's name
         outputs = _redacted(_plain(request.outputs))
         found = self._found[request.urn]
         self._found[request.urn] = Declared(
@@ -82,12 +82,12 @@ class Recorder(MockMonitor):
         )
         return empty_pb2.Empty()
 
-    def Invoke(self, request: Any) -> Any:  # noqa: N802: Pulumi's name
+    def Invoke(self, request: Any) -> Any:  # noqa: N802 - Pulumi's name
         answer = struct_pb2.Struct()
         answer.update(self._azure.call(request.tok, _plain(request.args)))
         return resource_pb2.ResourceInvokeResponse(**{"return": answer})
 
-    def GetDeploymentInfo(self, request: Any) -> Any:  # noqa: N802: Pulumi's name
+    def GetDeploymentInfo(self, request: Any) -> Any:  # noqa: N802 - Pulumi's name
         # No resource references: a resource among the inputs then arrives as its id, as Azure sees it.
         return resource_pb2.DeploymentInfo(
             supportedFeatures=[
@@ -107,7 +107,7 @@ class Recorder(MockMonitor):
         return "", 0
 
     def _alias(self, alias: Any, request: Any) -> str:
-        """An earlier URN. The SDK adds one for each API version of the type (`storage/v20240101`): those are noise."""
+        """An earlier URN. The SDK adds one for each API version of a type (`storage/v20240101`): those are noise."""
         if alias.urn:
             return str(alias.urn)
         spec = alias.spec
@@ -125,12 +125,12 @@ class Engine:
     def __init__(self) -> None:
         self.messages: list[str] = []
 
-    def Log(self, request: Any) -> Any:  # noqa: N802: Pulumi's name
+    def Log(self, request: Any) -> Any:  # noqa: N802 - Pulumi's name
         if request.severity:  # 0 is for debugging
             self.messages.append(request.message)
         return empty_pb2.Empty()
 
-    def RequirePulumiVersion(self, request: Any) -> Any:  # noqa: N802: Pulumi's name
+    def RequirePulumiVersion(self, request: Any) -> Any:  # noqa: N802 - Pulumi's name
         return empty_pb2.Empty()
 
 
