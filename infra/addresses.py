@@ -178,8 +178,8 @@ def check_sources(path: str, texts: tuple[str, ...], *, public: bool) -> tuple[s
     The CIDRs of a list of allowed sources, single addresses as /32, sorted as given.
 
     path: the list's key; public: only addresses of the public internet make sense there. Raises SettingsError for
-    what is no IPv4 CIDR, and for what lets in (nearly) everyone: "*", "Internet", 0.0.0.0/0, and whatever is wider than
-    a /8, alone or together.
+    what is no IPv4 CIDR, and for what lets in nearly everyone: "*", "Internet", 0.0.0.0/0, or networks wider than a
+    /8, alone or together.
     """
     networks = [_source(f"{path}[{index}]", text, public) for index, text in enumerate(texts)]
     for network in ipaddress.collapse_addresses(networks):

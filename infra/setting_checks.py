@@ -50,7 +50,7 @@ def check_region(location: str) -> Region:
     hint = f"; the nearest is `{found.name}` ({found.title})" if found else ""
     allowed = (
         f"Azure's list of public regions has none of that name{hint}. See "
-        "`az account list-locations --output table`; a region newer than that list needs one line in infra/regions.py."
+        "`az account list-locations -o table`; a region newer than that list needs one line in infra/regions.py."
     )
     raise SettingsError(LOCATION, shown(location), allowed, set_with(LOCATION, found.name if found else "eastus"))
 
@@ -109,7 +109,7 @@ def check_reach(settings: Settings) -> None:
         raise SettingsError(full_key("clientSources"), shown(", ".join(settings.client_sources)), allowed, how)
     if settings.ssh_sources and settings.ssh_public_key is None:
         allowed = "With `tensoryard:sshSources` the head gets a public address; nobody could log in without a key."
-        how = 'Set it with `pulumi config set tensoryard:sshPublicKey -- "$(cat ~/.ssh/id_ed25519.pub)"`.'
+        how = 'Set it with `pulumi config set tensoryard:sshPublicKey "$(cat ~/.ssh/id_ed25519.pub)"`.'
         raise SettingsError(full_key("sshPublicKey"), "not set", allowed, how)
 
 
@@ -119,7 +119,7 @@ def check_ssh_key(settings: Settings) -> None:
     if key is None:
         return
     allowed = "Allowed is one line of a public key, `ssh-ed25519 AAAA... name`, or `ssh-rsa` of 2048 bits and more."
-    how = 'Set it with `pulumi config set tensoryard:sshPublicKey -- "$(cat ~/.ssh/id_ed25519.pub)"`.'
+    how = 'Set it with `pulumi config set tensoryard:sshPublicKey "$(cat ~/.ssh/id_ed25519.pub)"`.'
     if "PRIVATE KEY" in key.upper():
         # Never shown, not even in part: what is printed ends in logs.
         allowed += " A private key stays on its owner's machine: it is in this stack's file now, so make a new pair."

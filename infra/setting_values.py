@@ -33,7 +33,9 @@ def read_struct(kind: type[T], values: Any, path: str = "") -> T:
         field = fields.get(key) if isinstance(key, str) else None
         if field is None:
             raise _unknown(inner, key, value, [name for name in fields if path or name != "location"], path)
-        if value is not None:
+        # Pulumi asks every stack for a key whose project file gives no default, so there an empty text stands for none.
+        unset = value is None or (value == "" and field.default is None)
+        if not unset:
             read[field.name] = _read(field.type, value, LOCATION if inner == "location" else inner, field.default)
     for field in described.fields:
         if field.required and field.name not in read:

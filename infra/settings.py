@@ -149,7 +149,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """
         The settings of the stack that Pulumi runs, out of `pulumi.Config("tensoryard")`.
 
-        Raises SettingsError; the program turns it into a `pulumi.RunError`, which Pulumi prints without a trace.
+        Raises SettingsError that is a `pulumi.RunError` too: Pulumi prints that one without a trace.
         """
         import pulumi
         from pulumi.runtime.config import CONFIG, get_config_env
@@ -159,7 +159,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         keys = {key.removeprefix(mine) for key in (*CONFIG.get(), *get_config_env()) if key.startswith(mine)}
         values = {key: config.get(key) for key in sorted(keys | set(setting_names()))}
         given = {key: value for key, value in values.items() if value is not None}
-        return settings_from(given, pulumi.Config("azure-native").get("location"))
+        try:
+            return settings_from(given, pulumi.Config("azure-native").get("location"))
+        except SettingsError as error:
+            told = type("SettingsError", (SettingsError, pulumi.RunError), {})
+            raise told(error.key, error.given, error.allowed, error.how) from None
 
 
 class PulumiConfig(Protocol):
