@@ -29,7 +29,9 @@ from tensoryard.store.transfer import download
 from tensoryard.verdict import verdict
 from tensoryard.workspace import Workspace
 
+# A look costs the cores that a script trains on: often while a run is young, so that a short one ends at once.
 POLL_SECONDS = 0.02
+POLL_LATER_SECONDS = 0.1
 WAITING_SECONDS = 0.25  # hundreds of runs may wait, and the machine is for those that run
 QUEUE_SECONDS = 0.1
 # A store that cannot be written, for a full disk or a server that is away, is tried again so often and so long.
@@ -281,6 +283,7 @@ class RunDriver:
         self.scheduler.submit(self.run.id, self.folder, self.run.job, self._write_launch_files)
         self.in_line.set()
         stopping, kill_asked_at = False, None
+        since = time.monotonic()
         while True:
             if not stopping and self.run.requested("cancel"):
                 stopping = True
@@ -299,7 +302,8 @@ class RunDriver:
                 self.state.add(self.run.add(fact="waiting", reason=seen.reason))
             if kill_asked_at is not None and time.monotonic() - kill_asked_at > HUNG_SECONDS:
                 self.scheduler.sweep(self.run.id, self.folder)
-            time.sleep(WAITING_SECONDS if seen.phase is Phase.WAITING else POLL_SECONDS)
+            eased = min(max(POLL_SECONDS, (time.monotonic() - since) / 100), POLL_LATER_SECONDS)
+            time.sleep(WAITING_SECONDS if seen.phase is Phase.WAITING else eased)
 
     def _conclude(self) -> None:
         left = self.scheduler.sweep(self.run.id, self.folder)

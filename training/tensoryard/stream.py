@@ -13,7 +13,9 @@ LINE_BYTES = 64 << 10
 READ_BYTES = 256 << 10
 # A task that writes faster than this reads would otherwise keep everything else from being seen.
 READS_A_LOOK = 32
+# A folder is looked at less often the longer it has been silent: looking takes time from the script.
 FOLDER_SECONDS = 0.05
+FOLDER_SILENT_SECONDS = 0.15
 REMOTE_SECONDS = 2.0
 CONTROLLER_SECONDS = 2.0
 
@@ -103,11 +105,11 @@ def follow(
     sleep: waits so many seconds, or less.
     Yields None when there is nothing new, so that a caller can do something else.
     """
-    pause = FOLDER_SECONDS if run.store.local_path(run.key("")) else REMOTE_SECONDS
+    local = run.store.local_path(run.key("")) is not None
     logs = [_Log(run, name) for name in ("preparing", "launch", *(task.name for task in run.job.tasks()))]
     state = RunState()
     offset = 0
-    checked = time.monotonic()
+    checked = heard = time.monotonic()
     while True:
         events, offset = run.events(offset)
         for event in events:
@@ -118,6 +120,7 @@ def follow(
                 state.add(event)
                 yield event
         ending = next((event for event in events if _is_end(event)), None)
+        before = sum(log.offset for log in logs)
         for log in logs:
             yield from log.last() if ending else log.lines()
             yield from log.progress()
@@ -127,8 +130,11 @@ def follow(
         if ensure_controller and time.monotonic() - checked > CONTROLLER_SECONDS:
             checked = time.monotonic()
             ensure_controller()
+        now = time.monotonic()
+        if events or sum(log.offset for log in logs) > before:
+            heard = now
         yield None
-        sleep(pause)
+        sleep(min(max(FOLDER_SECONDS, (now - heard) / 20), FOLDER_SILENT_SECONDS) if local else REMOTE_SECONDS)
 
 
 def _is_end(event: Event) -> bool:
