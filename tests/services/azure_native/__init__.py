@@ -1,0 +1,1 @@
+"""A stand-in for the azure-native provider and for the Azure behind it: see tests/services/README.md."""
