@@ -71,7 +71,7 @@ def unpack(packed: bytes, folder: Path) -> None:
 def start(folder: Path, stacks: Sequence[str]) -> subprocess.Popen[bytes]:
     """A process that declares these stacks of the program in folder; `result` waits for it."""
     here = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(here), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(here)}
     return subprocess.Popen(
         [sys.executable, "-m", "infra.review.declare", "--root", str(folder), "--", *stacks],
         cwd=here,

@@ -178,9 +178,14 @@ def _run_program(
     )
     set_all_config(config, secrets)
 
-    def program() -> None:
+    async def program() -> None:
         with _imports_from(root), contextlib.redirect_stdout(sys.stderr):
             runpy.run_path(str(root / "infra" / "__main__.py"), run_name="__main__")
+        # Pulumi waits for one output at a time and looks at all others each time: quadratic where there are many.
+        while pending := [task for task in runtime.SETTINGS.outputs if not task.done()]:
+            await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+            if any(task.done() and not task.cancelled() and task.exception() for task in pending):
+                break
 
     loop = asyncio.new_event_loop()
     loop.set_default_executor(_Here())
@@ -266,7 +271,9 @@ def source_of(uri: str, root: Path) -> str | None:
 def main(argv: Sequence[str]) -> None:
     """Prints a JSON array with the Declaration of each stack: --root DIR, then names of stacks."""
     import argparse
+    import gc
 
+    gc.disable()  # all that is made lives until the end
     parser = argparse.ArgumentParser(prog="python -m infra.review.declare", description=main.__doc__)
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[2], help="the checkout with infra/")
     parser.add_argument("stack", nargs="*", help="a stack in stacks/; all of them when none is named")
