@@ -4,7 +4,7 @@ Runs beside the user's script: one of these a task, on the node, with nothing bu
     python rank.py TASK command...      TASK: a name of launch/layout.json, or `-` to find it from MPI or Slurm
 
 Without a command it takes the words of launch/command, each ended by a NUL. It gives the script its
-TF_CONFIG, its log and a session of its own, and owns the end. Whoever decides the outcome of the run first
+TF_CONFIG, its log and a process group of its own, and owns the end. Whoever decides the outcome of the run first
 writes launch/end.json; all others see it and stop their script: TERM, 10 s, KILL. What became of the task
 is in tasks/<task>.json. Nothing here needs the controller to be alive.
 """
@@ -196,7 +196,7 @@ class Supervisor:
                 raise OSError(problem.decode(errors="replace"))
             return pid
         try:
-            os.setsid()
+            os.setpgid(0, 0)
             if libc:
                 # Whatever ends this supervisor, even KILL, ends the script.
                 libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
