@@ -124,7 +124,10 @@ def _scope(scope: str, index: Index) -> tuple[str, str]:
     if found is not None and found.id.lower() == scope.lower():
         return found.name, _words(short_type(found.type))
     if found is not None:
-        return f"{found.name}/{scope[len(found.id) :].rpartition('/')[2]}", f"part of {_words(short_type(found.type))}"
+        return (
+            f"{found.name}/{scope[len(found.id) :].rpartition('/')[2]}",
+            f"part of {_words(short_type(found.type))}",
+        )
     if scope.count("/") == 2:
         return "the whole subscription", "subscription"
     return scope, "scope"

@@ -95,7 +95,9 @@ def result(process: subprocess.Popen[bytes]) -> dict[str, Declaration]:
 
 def _commit(root: Path, ref: str) -> str:
     if _git(root, "rev-parse", "--is-inside-work-tree", check=False).returncode != 0:
-        raise BaseError(f"`{root}` is no git checkout", "review without `--base`, or start in a clone of the repository")
+        raise BaseError(
+            f"`{root}` is no git checkout", "review without `--base`, or start in a clone of the repository"
+        )
     found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", check=False)
     if found.returncode != 0:
         raise BaseError(

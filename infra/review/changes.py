@@ -196,7 +196,7 @@ def _change(
 
 def _property(resource: Declared, path: str, before: Any, after: Any) -> Property:
     values = [None if value is ABSENT else value for value in (before, after)]
-    effect = effect_of(resource.type, path, *values, declared=resource.replace_on_changes)
+    effect = effect_of(resource.type, path, values[0], values[1], resource.replace_on_changes)
     texts = [_text(value) for value in values]
     lines: tuple[str, ...] = ()
     if any("\n" in text for text in texts):

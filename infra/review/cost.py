@@ -15,7 +15,7 @@ from infra.review.reach import Index, dig
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is paid for by the month, whatever is done with it. monthly: USD; arithmetic: how it came out."""
+    """One thing that is paid for by the month, used or not. monthly: USD; arithmetic: how it came out."""
 
     name: str
     what: str

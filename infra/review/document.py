@@ -44,7 +44,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Settings that the program refused. line: in the stack's file; size: the retired size, where that is the reason, and
+    Settings that the program refused. line: in the stack's file; size: the retired size where that is the reason,
     successor: what Microsoft names instead; instead: the review with the successor.
     """
 

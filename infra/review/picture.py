@@ -146,7 +146,8 @@ def _inside(index: Index, drawing: _Drawing, subnet: str) -> None:
                 (
                     found
                     for found in index.of("compute:VirtualMachine")
-                    if nic.id in [row.get("id") for row in rows(dig(found.inputs, "networkProfile", "networkInterfaces"))]
+                    if nic.id
+                    in [row.get("id") for row in rows(dig(found.inputs, "networkProfile", "networkInterfaces"))]
                 ),
                 nic,
             )

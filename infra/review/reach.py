@@ -101,9 +101,7 @@ def _machines(index: Index) -> Iterator[Opening]:
 
 def _scale_sets(index: Index) -> Iterator[Opening]:
     for scale_set in index.of("compute:VirtualMachineScaleSet"):
-        nics = dig(
-            scale_set.inputs, "virtualMachineProfile", "networkProfile", "networkInterfaceConfigurations"
-        )
+        nics = dig(scale_set.inputs, "virtualMachineProfile", "networkProfile", "networkInterfaceConfigurations")
         for nic in rows(nics):
             for config in rows(nic.get("ipConfigurations")):
                 if config.get("publicIPAddressConfiguration"):
@@ -173,15 +171,13 @@ def _allowed(group: Declared, private: str) -> list[Door]:
             if str(rule.get("access")).lower() == "deny":
                 shut += [(port, source) for port in ports]
                 continue
-            open_ports = [
-                port
-                for port in ports
-                if not any(_wider(port, source, *closed) for closed in shut)
-            ]
+            open_ports = [port for port in ports if not any(_wider(port, source, *closed) for closed in shut)]
             if open_ports:
                 protocol = str(rule.get("protocol") or "*").upper().replace("*", "any protocol")
                 shown = ", ".join("all" if port == "*" else port for port in open_ports)
-                doors.append((f"{shown} ({protocol})", source, str(rule.get("description") or rule.get("name") or "")))
+                doors.append(
+                    (f"{shown} ({protocol})", source, str(rule.get("description") or rule.get("name") or ""))
+                )
     return doors
 
 
@@ -280,7 +276,9 @@ def _nat(index: Index) -> Iterator[Opening]:
             address = index.at(linked.get("id"))
             yield Opening(
                 name=gateway.name,
-                address=f"{dig(address.outputs, 'ipAddress')} (an example address)" if address else "a public address",
+                address=f"{dig(address.outputs, 'ipAddress')} (an example address)"
+                if address
+                else "a public address",
                 port="none",
                 source="nobody",
                 from_where="nobody",
@@ -304,7 +302,9 @@ def _services(index: Index) -> Iterator[Opening]:
     for registry in index.of("containerregistry:Registry"):
         given = registry.inputs
         guards = [
-            "Entra ID roles, admin user off" if not given.get("adminUserEnabled") else "an admin user with a password",
+            "Entra ID roles, admin user off"
+            if not given.get("adminUserEnabled")
+            else "an admin user with a password",
             "no anonymous pull" if not given.get("anonymousPullEnabled") else "anonymous pull",
         ]
         host = str(registry.outputs.get("loginServer"))
@@ -338,9 +338,7 @@ def _service(
 ) -> Opening:
     """The door of a service with an endpoint of its own: shut, open to listed addresses, or open."""
     listed = [str(row.get(key) or row.get("value")) for row in rows(rules.get("ipRules"))]
-    inside = [
-        row.get("virtualNetworkResourceId") or row.get("id") for row in rows(rules.get("virtualNetworkRules"))
-    ]
+    inside = [row.get("virtualNetworkResourceId") or row.get("id") for row in rows(rules.get("virtualNetworkRules"))]
     subnets = [str(id_).rpartition("/")[2] for id_ in inside if id_]
     within = f"; subnets {', '.join(subnets)} by service endpoint" if subnets else ""
     width: FromWhere = "anyone"

@@ -103,9 +103,7 @@ def _count(number: int, one: str, several: str | None = None) -> str:
 def sentence(stack: StackReview) -> str:
     """The summary of one stack in a few sentences."""
     counts = stack.counts
-    parts = [
-        f"{counts[kind]} {kind}" for kind in ("created", "changed", "replaced", "removed") if counts.get(kind)
-    ]
+    parts = [f"{counts[kind]} {kind}" for kind in ("created", "changed", "replaced", "removed") if counts.get(kind)]
     if stack.against == "base" and stack.unchanged:
         parts.append(f"{stack.unchanged} unchanged")
     words = [f"Resources: {', '.join(parts)}." if parts else "No resource is declared."]
@@ -174,9 +172,8 @@ def node_row(cost: Cost) -> list[str]:
         if node.all_nodes is not None:
             everyone = f"{between(node.all_nodes)} ({node.max_nodes} nodes)"
         size = f"{code(node.size)}{', Spot' if node.spot else ''}"
-        rows.append(
-            f"| {code(node.cluster)} | {size} | {hourly} | {everyone} | {cell(node.arithmetic)} | {cell(node.source)} |"
-        )
+        cells = [code(node.cluster), size, hourly, everyone, cell(node.arithmetic), cell(node.source)]
+        rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
