@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 import struct
 import uuid
 from typing import TYPE_CHECKING
 
 from infra.regions import REGIONS, Region, find_region
-from infra.setting_error import LOCATION, SettingsError, full_key, nearest, set_with, shown
+from infra.setting_error import LOCATION, SettingsError, full_key, nearest, remove_with, set_with, shown
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -62,8 +63,8 @@ def check_zones(settings: Settings, region: Region) -> tuple[str, ...]:
             key = f"zones[{index}]"
             raise SettingsError(full_key(key), shown(zone), "A zone is `1`, `2` or `3`.", set_with(key, "1"))
         if zone in settings.zones[:index]:
-            how = f"Remove it with `pulumi config rm --path 'tensoryard:zones[{index}]'`."
-            raise SettingsError(full_key(f"zones[{index}]"), shown(zone), "Each zone is named once.", how)
+            key = f"zones[{index}]"
+            raise SettingsError(full_key(key), shown(zone), "Each zone is named once.", remove_with(key))
     if settings.zones and not region.zones:
         allowed = f"{region.title} has no availability zones, says Azure's list of regions."
         move = set_with(LOCATION, "eastus")
@@ -178,23 +179,29 @@ def check_users(settings: Settings) -> None:
         if value.int == 0:
             raise SettingsError(full_key(key), shown(user.object_id), "That is nobody's object id.", how)
         if value in seen:
-            how = f"Remove it with `pulumi config rm --path 'tensoryard:users[{index}]'`."
+            how = remove_with(f"users[{index}]")
             raise SettingsError(full_key(key), shown(user.object_id), "Each user is named once.", how)
         seen.append(value)
 
 
 def check_tags(settings: Settings) -> None:
     """Whether Azure takes the tags on every kind of resource here."""
-    how = set_with("tags.team", "vision")
     if len(settings.tags) > TAGS_MOST:
         allowed = f"Azure takes 50 on a resource, and the program needs some: {TAGS_MOST} is the most."
-        raise SettingsError(full_key("tags"), f"{len(settings.tags)} tags", allowed, how)
+        raise SettingsError(
+            full_key("tags"), f"{len(settings.tags)} tags", allowed, _remove_tag(list(settings.tags)[-1])
+        )
     seen: set[str] = set()
     for name, value in settings.tags.items():
         fault = _fault_of_tag(name, value, seen)
         if fault:
-            raise SettingsError(full_key("tags"), f"{shown(name)}: {shown(value)}", fault, how)
+            raise SettingsError(full_key("tags"), f"{shown(name)}: {shown(value)}", fault, _remove_tag(name))
         seen.add(name.lower())
+
+
+def _remove_tag(name: str) -> str:
+    """How to take a tag away, whatever its name."""
+    return remove_with(f"tags[{json.dumps(name)}]") + " Then choose another."
 
 
 def _fault_of_tag(name: str, value: str, seen: set[str]) -> str:

@@ -76,6 +76,13 @@ def command(path: str, value: str | int | bool) -> str:
     return " ".join(words)
 
 
+def remove_with(path: str) -> str:
+    """The sentence with the `pulumi config rm` command that takes a key, an item or a name away."""
+    key = full_key(path)
+    option = "" if re.fullmatch(r"[\w:-]+", key) else "--path "
+    return f"Remove it with `pulumi config rm {option}{shlex.quote(key)}`."
+
+
 def nearest(given: str, known: Iterable[str]) -> str | None:
     """The known word most like the one given, letters' case aside, or None when nothing is near."""
     by_lower = {word.lower(): word for word in known}

@@ -43,8 +43,8 @@ def _about_machines(settings: Settings) -> list[str]:
     head = HEAD_SIZES[settings.head_size]
     if head.closed_to_new is not None:
         said.append(
-            f"`tensoryard:headSize`: since {head.closed_to_new:%B %Y} no new subscription can have {head.name}. Allowed "
-            "by `tensoryard:allowRetiredSizes`."
+            f"`tensoryard:headSize`: since {head.closed_to_new:%B %Y} no new subscription can have {head.name}. "
+            "Allowed by `tensoryard:allowRetiredSizes`."
         )
     return said
 
@@ -57,8 +57,8 @@ def _about_place(settings: Settings) -> list[str]:
         said.append(f"`{LOCATION}`: {region.title} is open to some subscriptions only, after a request to Microsoft.")
     if settings.encryption_at_host:
         said.append(
-            "`tensoryard:encryptionAtHost`: the subscription needs the feature first: `az feature register --namespace "
-            "Microsoft.Compute --name EncryptionAtHost`."
+            "`tensoryard:encryptionAtHost`: the subscription needs the feature first: `az feature register "
+            "--namespace Microsoft.Compute --name EncryptionAtHost`."
         )
     return said
 
@@ -68,6 +68,6 @@ def _about_reach(settings: Settings) -> list[str]:
     if settings.private_endpoints or settings.client_sources:
         return []
     return [
-        "`tensoryard:clientSources`: not set, so storage, registry and vault answer any network; an identity with a role "
-        "is still needed. Name the networks that people come from, or set `tensoryard:privateEndpoints`."
+        "`tensoryard:clientSources`: not set, so storage, registry and vault answer any network; an identity with a "
+        "role is still needed. Name the networks that people come from, or set `tensoryard:privateEndpoints`."
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -10,7 +9,17 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
-from infra.setting_error import LOCATION, PROJECT, SettingsError, full_key, listed, nearest, set_with, shown
+from infra.setting_error import (
+    LOCATION,
+    PROJECT,
+    SettingsError,
+    full_key,
+    listed,
+    nearest,
+    remove_with,
+    set_with,
+    shown,
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -33,7 +42,7 @@ def read_struct(kind: type[T], values: Any, path: str = "") -> T:
         field = fields.get(key) if isinstance(key, str) else None
         if field is None:
             raise _unknown(inner, key, value, [name for name in fields if path or name != "location"], path)
-        # Pulumi asks every stack for a key whose project file gives no default, so there an empty text stands for none.
+        # Pulumi asks every stack for a key without default in Pulumi.yaml, so there an empty text stands for none.
         unset = value is None or (value == "" and field.default is None)
         if not unset:
             read[field.name] = _read(field.type, value, LOCATION if inner == "location" else inner, field.default)
@@ -51,7 +60,7 @@ def _mapping(values: Any, path: str, described: inspect.StructType) -> Mapping[A
         return found
     names = listed((field.encode_name for field in described.fields), "and")
     key = described.fields[0].encode_name
-    example = set_with(f"{path}.{key}", f"some{key}") if path else ""
+    example = f"{remove_with(path)} {set_with(f'{path}.{key}', _example(key))}" if path else ""
     raise SettingsError(full_key(path) if path else PROJECT, shown(values), f"It is an object: {names}.", example)
 
 
@@ -64,22 +73,19 @@ def _unknown(inner: str, key: Any, value: Any, known: list[str], path: str) -> S
     allowed = f"There is no such key; the nearest is `{full_key(meant)}`." if meant else "There is no such key."
     if not meant:
         allowed += f" Keys there are: {listed(known, 'and')}."
-    remove = "Rename or remove it in `stacks/Pulumi.<stack>.yaml`"
-    return SettingsError(name, given, allowed, f"{remove}, or remove it with `{_remove(name)}`.")
+    how = f"Rename it in the stack's file. {remove_with(inner)}"
+    return SettingsError(name, given, allowed, how)
 
 
-def _remove(name: str) -> str:
-    """The command that takes a key away."""
-    safe = json.dumps(name) if "'" in name else f"'{name}'"
-    return f"pulumi config rm --path {safe}" if "." in name or "[" in name else f"pulumi config rm {safe}"
+def _example(key: str) -> str:
+    """A value for a key that has no default."""
+    return {"name": "gpucluster", "objectId": "11111111-2222-3333-4444-555555555555"}[key]
 
 
 def _missing(path: str, field: inspect.Field) -> SettingsError:
     """The error for a key that has to be set and is not."""
     meaning = _meaning(field.type)
-    example = {LOCATION: "eastus"}.get(path) or {"name": "gpucluster"}.get(
-        field.encode_name, "11111111-2222-3333-4444-555555555555"
-    )
+    example = "eastus" if path == LOCATION else _example(field.encode_name)
     return SettingsError(full_key(path), "not set", f"It has no default: {meaning}.", set_with(path, example))
 
 
@@ -110,7 +116,7 @@ def _read(described: inspect.Type, value: Any, path: str, default: Any = None) -
         case inspect.StructType():
             return read_struct(described.cls, value, path)
         case _:
-            return _read_text(value, path)
+            return _read_text(value, path, default)
 
 
 def _read_bool(value: Any, path: str) -> bool:
@@ -159,10 +165,10 @@ def _read_list(item: inspect.Type, value: Any, path: str) -> tuple[Any, ...]:
         described = item.type if isinstance(item, inspect.Metadata) else item
         if isinstance(described, inspect.StructType):
             first = described.fields[0].encode_name
-            how = set_with(f"{path}[0].{first}", "gpucluster" if first == "name" else f"some{first}")
+            how = set_with(f"{path}[0].{first}", _example(first))
         else:
             how = set_with(f"{path}[0]", found if isinstance(found, str) else "1")
-        raise SettingsError(full_key(path), shown(value), "It is a list.", how)
+        raise SettingsError(full_key(path), shown(value), "It is a list.", f"{remove_with(path)} {how}")
     return tuple(_read(item, each, f"{path}[{index}]") for index, each in enumerate(found))
 
 
@@ -170,12 +176,12 @@ def _read_texts(value: Any, path: str) -> dict[str, str]:
     """An object whose values are texts."""
     found = _from_json(value)
     if not isinstance(found, Mapping):
-        how = set_with(f"{path}.team", "vision")
+        how = f"{remove_with(path)} {set_with(f'{path}.team', 'vision')}"
         raise SettingsError(full_key(path), shown(value), "It is an object of names and texts.", how)
     return {_read_text(key, path): _read_text(each, f"{path}.{key}") for key, each in found.items()}
 
 
-def _read_text(value: Any, path: str) -> str:
+def _read_text(value: Any, path: str, default: Any = None) -> str:
     """A text; a number or a boolean as YAML and Pulumi make them of texts that look so, as the text it was."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -183,7 +189,8 @@ def _read_text(value: Any, path: str) -> str:
         return str(value)
     if isinstance(value, str):
         return value
-    raise SettingsError(full_key(path), shown(value), "It is a text.", "Set it with `pulumi config set`, as a text.")
+    example = default if isinstance(default, str) else "text"
+    raise SettingsError(full_key(path), shown(value), "It is a text.", set_with(path, example))
 
 
 def _from_json(value: Any) -> Any:

@@ -189,7 +189,9 @@ def settings_from(values: Mapping[str, Any], location: str | None) -> Settings:
     values: camelCase keys without `tensoryard:`; texts, numbers, lists and objects, or JSON texts of these; location:
     the stack's `azure-native:location`. Raises SettingsError, the first thing found wrong.
     """
-    if isinstance(values, Mapping) and "location" in values:
+    if not isinstance(values, Mapping):
+        raise SettingsError(PROJECT, shown(values), "A stack's settings are keys and values.", "See Pulumi.yaml.")
+    if "location" in values:
         allowed = f"The region is azure-native's own setting, `{LOCATION}`."
         how = f"{set_with(LOCATION, 'eastus')} Then `pulumi config rm tensoryard:location`."
         raise SettingsError(f"{PROJECT}:location", shown(values["location"]), allowed, how)
