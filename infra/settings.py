@@ -149,10 +149,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """
         The settings of the stack that Pulumi runs, out of `pulumi.Config("tensoryard")`.
 
+        What is allowed and still worth knowing goes to Pulumi's log as warnings.
         Raises SettingsError that is a `pulumi.RunError` too: Pulumi prints that one without a trace.
         """
         import pulumi
         from pulumi.runtime.config import CONFIG, get_config_env
+
+        from infra.setting_notes import notes
 
         # Config answers only for keys that it is asked for; a misspelled one shows only in the whole.
         mine = f"{config.name}:"
@@ -160,10 +163,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         values = {key: config.get(key) for key in sorted(keys | set(setting_names()))}
         given = {key: value for key, value in values.items() if value is not None}
         try:
-            return settings_from(given, pulumi.Config("azure-native").get("location"))
+            settings = settings_from(given, pulumi.Config("azure-native").get("location"))
         except SettingsError as error:
             told = type("SettingsError", (SettingsError, pulumi.RunError), {})
             raise told(error.key, error.given, error.allowed, error.how) from None
+        for note in notes(settings):
+            pulumi.log.warn(note)
+        return settings
 
 
 class PulumiConfig(Protocol):

@@ -420,6 +420,17 @@ def test_load_notices_a_misspelled_key_and_needs_no_trace(config: Any) -> None:
     assert type(caught.value).__name__ == "SettingsError"
 
 
+def test_load_tells_pulumi_s_log_what_is_worth_knowing(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    config({"azure-native:location": "eastus", "tensoryard:encryptionAtHost": "true"})
+
+    settings = Settings.load(pulumi.Config("tensoryard"))
+
+    assert said == list(notes(settings))
+    assert any("az feature register" in note for note in said)
+
+
 def write(folder: Path, text: str) -> Path:
     """A stack file of that text."""
     path = folder / "Pulumi.mine.yaml"
