@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -224,28 +225,38 @@ def _imports_from(root: Path) -> Iterator[None]:
     import infra
 
     path, searched = list(infra.__path__), list(sys.path)
-    foreign = path != [str(root / "infra")]
-    kept: dict[str, Any] = {}
-    if foreign:
-        kept = {
-            name: module
-            for name, module in sys.modules.items()
-            if name.startswith("infra.") and not name.startswith("infra.review")
-        }
-        for name in kept:
-            del sys.modules[name]
-        infra.__path__ = [str(root / "infra")]
+    if path == [str(root / "infra")]:
+        try:
+            yield
+        finally:
+            sys.path[:] = searched
+        return
+    own = _take_out(infra)
+    infra.__path__ = [str(root / "infra")]
     try:
         yield
     finally:
+        _take_out(infra)
         sys.path[:] = searched
-        if foreign:
-            for name in [
-                name for name in sys.modules if name.startswith("infra.") and not name.startswith("infra.review")
-            ]:
-                del sys.modules[name]
-            sys.modules.update(kept)
-            infra.__path__ = path
+        infra.__path__ = path
+        sys.modules.update(own)
+        for name, module in own.items():
+            if name.count(".") == 1:
+                setattr(infra, name.removeprefix("infra."), module)
+
+
+def _take_out(package: ModuleType) -> dict[str, ModuleType]:
+    """Forgets the program's modules, the review's own apart, and returns them."""
+    taken = {
+        name: module
+        for name, module in sys.modules.items()
+        if name.startswith("infra.") and not name.startswith("infra.review")
+    }
+    for name in taken:
+        del sys.modules[name]
+        if name.count(".") == 1:
+            vars(package).pop(name.removeprefix("infra."), None)
+    return taken
 
 
 def _where(error: BaseException, root: Path) -> str:
@@ -256,7 +267,7 @@ def _where(error: BaseException, root: Path) -> str:
         if file.is_relative_to(root / "infra") and not file.is_relative_to(root / "infra" / "review"):
             place = f"{file.relative_to(root)}, line {trace.tb_lineno}: "
         trace = trace.tb_next
-    if not place and error.__cause__ is not None:
+    if not place and error.__cause__ not in (None, error):  # Pulumi raises an error from itself
         return _where(error.__cause__, root)
     return f"{place}{type(error).__name__}: {' '.join(str(error).split())}"
 

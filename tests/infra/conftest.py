@@ -1,6 +1,11 @@
-"""What the program of this checkout declares, for any stack or any settings."""
+"""What the program of this checkout declares, declared resources made by hand, and what checks a review's output."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +15,7 @@ if TYPE_CHECKING:
     from infra.review.declare import Declared
 
 ROOT = Path(__file__).parents[2]
+NPM = Path(__file__).parent / "npm"
 
 
 @pytest.fixture
@@ -28,3 +34,81 @@ def declared() -> "Callable[[str | Mapping[str, Any]], list[Declared]]":
         return declare(ROOT, None, {"azure-native:location": "westeurope", **of})
 
     return run
+
+
+class Sketch:
+    """A few declared resources of one resource group, answered as by Azure."""
+
+    def __init__(self) -> None:
+        from infra.review.azure_answers import Azure
+
+        self._azure = Azure("westeurope")
+        self.resources: list[Declared] = []
+
+    def add(self, type_: str, name: str, inputs: Mapping[str, Any] | None = None, **options: Any) -> "Declared":
+        """One more resource: type_ as in "storage:StorageAccount"; options: fields of Declared."""
+        from infra.review.declare import Declared
+
+        full = f"azure-native:{type_}"
+        urn = f"urn:pulumi:s::tensoryard::{full}::{name}"
+        given = {**({} if type_ == "resources:ResourceGroup" else {"resourceGroupName": "group"}), **(inputs or {})}
+        id_, outputs = self._azure.answer(urn, full, name, dict(given))
+        made = Declared(
+            urn=urn, type=full, name=name, inputs=given, outputs=outputs, id=id_, file="infra/x.py", line=7
+        )
+        import msgspec
+
+        made = msgspec.structs.replace(made, **options)
+        self.resources.append(made)
+        return made
+
+
+@pytest.fixture
+def sketch() -> Callable[[], Sketch]:
+    return Sketch
+
+
+@pytest.fixture(scope="session")
+def npm_modules() -> Path:
+    """The packages locked in tests/infra/npm, installed once into the folder that keeps the tests' tools."""
+    assert shutil.which("npm"), "the review's tests need Node with npm (Debian: apt-get install nodejs npm)"
+    lock = NPM / "package-lock.json"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensoryard-tests" / "npm"
+    made = cache / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    if not (made / "node_modules").exists():
+        aside = cache / f"{made.name}.{os.getpid()}"
+        shutil.copytree(NPM, aside)
+        argv = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        subprocess.run(argv, cwd=aside, check=True, capture_output=True)
+        if made.exists():
+            shutil.rmtree(aside)
+        else:
+            aside.rename(made)
+    shutil.copy(NPM / "parse-mermaid.mjs", made)
+    return made
+
+
+@pytest.fixture
+def mermaid_types(npm_modules: Path) -> Callable[[Sequence[str]], list[str]]:
+    """What Mermaid's own parser takes each diagram for; a text that begins with "error: " where it does not parse."""
+
+    def parse(diagrams: Sequence[str]) -> list[str]:
+        done = subprocess.run(
+            ["node", npm_modules / "parse-mermaid.mjs"],
+            input=json.dumps(list(diagrams)),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found: list[str] = json.loads(done.stdout)
+        return found
+
+    return parse
+
+
+@pytest.fixture
+def sarif_schema(npm_modules: Path) -> dict[str, Any]:
+    """OASIS's schema of SARIF 2.1.0."""
+    path = npm_modules / "node_modules/@microsoft/jest-sarif/lib/schemas/sarif-2.1.0-rtm.5.json"
+    schema: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return schema

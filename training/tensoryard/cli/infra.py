@@ -67,7 +67,7 @@ def review(
     root = find_checkout(Path.cwd())
     if root is None:
         raise NotFoundError(
-            f"no workspace program at or above {Path.cwd()}: no folder there has both Pulumi.yaml and infra/__main__.py",
+            f"no workspace program at or above {Path.cwd()}: no folder there has Pulumi.yaml and infra/__main__.py",
             "start in a checkout: `git clone` the Tensoryard repository and `cd` into it",
         )
     if not (root / "infra" / "review" / "__main__.py").is_file():

@@ -36,7 +36,7 @@ if size > 100:
     raise SettingsError("tensoryard:size", f"`{size}`", "it may be 1 to 100.", "Run `pulumi config set size 3`.")
 if size == 13:
     raise RuntimeError("thirteen\nis not a number we count to")
-pulumi.log.warn("size is %d" % size)
+pulumi.log.warn(f"size is {size}")
 print("a print of the program belongs to stderr")
 
 me = authorization.get_client_config_output()
@@ -69,7 +69,7 @@ nodes = compute.VirtualMachineScaleSet(
     sku={"name": "Standard_NC4as_T4_v3", "capacity": 0},
     identity={"type": "UserAssigned", "user_assigned_identities": [identity.id]},
     virtual_machine_profile={
-        "os_profile": {"custom_data": pulumi.Output.secret("hush").apply(lambda t: base64.b64encode(t.encode()).decode())}
+        "os_profile": {"custom_data": pulumi.Output.secret(base64.b64encode(b"hush").decode())},
     },
     opts=pulumi.ResourceOptions(ignore_changes=["sku.capacity"]),
 )
@@ -79,7 +79,8 @@ grant = authorization.RoleAssignment(
     principal_id=identity.principal_id,
     principal_type="ServicePrincipal",
     role_definition_id=pulumi.Output.concat(
-        "/subscriptions/", me.subscription_id,
+        "/subscriptions/",
+        me.subscription_id,
         "/providers/Microsoft.Authorization/roleDefinitions/2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
     ),
 )
