@@ -131,6 +131,27 @@ def test_append_returns_offsets_that_follow_each_other(store: Store) -> None:
     assert store.read("runs/a/events.jsonl", 4) == b"three\nx"
 
 
+def test_an_append_made_again_because_its_answer_was_lost_adds_nothing(store: Store) -> None:
+    assert store.append("log", b"one\n", at=0) == 0
+    assert store.append("log", b"two\n", at=4) == 4
+
+    assert store.append("log", b"two\n", at=4) == 4
+    assert store.append("log", b"", at=8) == 8
+
+    assert store.read("log") == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize(("at", "data"), [(0, b"x"), (3, b"two\n"), (4, b"too\n"), (9, b"x")])
+def test_an_append_to_another_length_than_its_writer_knew_is_refused(store: Store, at: int, data: bytes) -> None:
+    store.append("log", b"one\n")
+    store.append("log", b"two\n")
+
+    with pytest.raises(AlreadyExistsError):
+        store.append("log", data, at=at)
+
+    assert store.read("log") == b"one\ntwo\n"
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(names=_KEYS, prefix=st.sampled_from(["", "a", "a/", "b-"]), after=_PART)
 def test_list_is_in_key_order_whatever_the_names(store: Store, names: set[str], prefix: str, after: str) -> None:

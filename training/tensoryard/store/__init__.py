@@ -40,8 +40,13 @@ class Store(Protocol):
         """Write the bytes of a local file under a key, with the promises of `put`, never all of it in memory."""
         ...
 
-    def append(self, key: str, data: bytes) -> int:
-        """Add bytes at the end, creating the key if needed; returns the offset they start at. Never interleaves."""
+    def append(self, key: str, data: bytes, *, at: int | None = None) -> int:
+        """
+        Add bytes at the end, creating the key if needed; returns the offset they start at. Never interleaves.
+
+        at: the length that the value has, for its only writer; a try that was applied and whose answer was lost
+        may then be made again and adds nothing. Raises AlreadyExistsError when the value has another length.
+        """
         ...
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
@@ -83,3 +88,8 @@ class Store(Protocol):
     def local_path(self, key: str) -> Path | None:
         """Where a key or prefix lies on this machine's disks, or None for a store that is not a folder."""
         ...
+
+
+def is_folder(store: Store) -> bool:
+    """Whether a store lies on this machine's disks: asked at no cost, and never away."""
+    return store.local_path("") is not None

@@ -85,13 +85,13 @@ class FileStore:
         self._tag(key, {}, replace=overwrite)
         return entry
 
-    def append(self, key: str, data: bytes) -> int:
+    def append(self, key: str, data: bytes, *, at: int | None = None) -> int:
         """See `Store.append`. On a full disk the file keeps the length it had."""
         path = self._path(key)
         with plain_errors(path, "appending"):
             for _ in range(_TRIES):
                 try:
-                    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+                    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
                 except FileNotFoundError:
                     _make(os.path.dirname(path))
                     continue
@@ -100,6 +100,10 @@ class FileStore:
                     before = os.fstat(fd)
                     if before.st_nlink == 0:  # deleted or replaced while this waited for its turn
                         continue
+                    if at is not None and before.st_size != at:
+                        if before.st_size == at + len(data) and os.pread(fd, len(data), at) == data:
+                            return at
+                        raise AlreadyExistsError(f"`{key}`: has {before.st_size} bytes, and not {at} to append to")
                     try:
                         if os.write(fd, data) != len(data):
                             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
