@@ -150,7 +150,7 @@ class Engine:
 
         def on_event(event: auto.EngineEvent) -> None:
             nonlocal same
-            if event.diagnostic_event is not None and event.diagnostic_event.severity != "debug":
+            if event.diagnostic_event is not None and event.diagnostic_event.severity == "error":
                 said.append(event.diagnostic_event.message)
             # What a refresh found is known only after it; everything else is announced before.
             found = event.res_outputs_event if stage == "refresh" else event.resource_pre_event

@@ -46,8 +46,8 @@ class _Network:
     """Azure changes one part of a network at a time: a second request meanwhile is refused."""
 
     def __init__(self, id_: str) -> None:
-        found = re.match(r".*/virtualnetworks/[^/]+", id_.lower())
-        self._id = found.group() if found else ""
+        found = re.fullmatch(r"(.*/virtualnetworks/[^/]+)(/subnets/[^/]+)?", id_.lower())
+        self._id = found.group(1) if found else ""
 
     def __enter__(self) -> None:
         if not self._id:
