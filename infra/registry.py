@@ -30,7 +30,7 @@ class RegistryArgs:
 def declare(args: RegistryArgs, parent: pulumi.Resource) -> containerregistry.Registry:
     """Declare the registry "registry"."""
     premium = args.sku == "Premium"
-    listed = bool(premium and args.client_sources and not args.private)
+    listed = bool(args.client_sources) and not args.private  # the settings allow it for Premium only
     registry = containerregistry.Registry(
         "registry",
         resource_group_name=args.place.group,

@@ -1,0 +1,231 @@
+"""
+What head and nodes boot with: checked by cloud-init and systemd themselves, and the script run against both services.
+
+Needs `cloud-init`, `systemd-analyze` (tools/system-packages installs them); without them the tests fail.
+"""
+
+import base64
+import http.server
+import json
+import os
+import shutil
+import socketserver
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import jinja2
+import pytest
+import yaml
+
+from infra import node_config
+from infra.node_config import Kind
+
+KINDS: tuple[Kind, ...] = ("head", "worker")
+DAEMONS = {"head": "slurmctld", "worker": "slurmd"}
+
+
+def files(kind: Kind) -> dict[str, dict[str, Any]]:
+    return {file["path"]: file for file in yaml.safe_load(node_config.cloud_config(kind))["write_files"]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cloud_init_takes_it(kind: Kind, tmp_path: Path) -> None:
+    path = tmp_path / f"{kind}.yaml"
+    path.write_text(node_config.cloud_config(kind))
+    said = subprocess.run(["cloud-init", "schema", "-c", str(path)], capture_output=True, text=True)
+
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_systemd_takes_its_units(kind: Kind, tmp_path: Path) -> None:
+    """In a root of their own, beside plain units under the names that the packages give theirs."""
+    root, own = tmp_path / "root", Path("usr/lib/systemd/system")
+    (root / own).mkdir(parents=True)
+    for target in Path("/", own).glob("*.target"):
+        shutil.copy(target, root / own, follow_symlinks=True)
+    for name, run in (("munge", "/usr/sbin/munged"), (DAEMONS[kind], f"/usr/sbin/{DAEMONS[kind]}")):
+        (root / own / f"{name}.service").write_text(f"[Service]\nExecStart={run}\n")
+        (root / run[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (root / run[1:]).write_text("#!/bin/sh\n")
+        (root / run[1:]).chmod(0o755)
+    for path, file in files(kind).items():
+        (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (root / path[1:]).write_text(file["content"])
+        (root / path[1:]).chmod(int(file.get("permissions", "0644"), 8))
+    units = ["tyard-munge-key.service", "munge.service", f"{DAEMONS[kind]}.service"]
+    said = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", f"--root={root}", *units], capture_output=True, text=True
+    )
+
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slurm_waits_for_munge_and_munge_for_its_key(kind: Kind) -> None:
+    """After a reboot too: systemd starts them in this order, or not at all."""
+    found = files(kind)
+    key = found["/etc/systemd/system/tyard-munge-key.service"]["content"]
+    munge = found["/etc/systemd/system/munge.service.d/tensoryard.conf"]["content"]
+    daemon = found[f"/etc/systemd/system/{DAEMONS[kind]}.service.d/tensoryard.conf"]["content"]
+
+    assert "Before=munge.service" in key.splitlines()
+    assert {"Requires=tyard-munge-key.service", "After=tyard-munge-key.service"} <= set(munge.splitlines())
+    assert {"Requires=munge.service", "After=munge.service"} <= set(daemon.splitlines())
+    enabled = [step for step in yaml.safe_load(node_config.cloud_config(kind))["runcmd"] if "enable" in step]
+    assert {"tyard-munge-key.service", "munge.service", f"{DAEMONS[kind]}.service"} <= {
+        unit for step in enabled for unit in step
+    }
+
+
+def test_only_the_head_makes_the_key() -> None:
+    unit = "/etc/systemd/system/tyard-munge-key.service"
+
+    assert "ExecStart=/usr/local/sbin/tyard-munge-key --make" in files("head")[unit]["content"].splitlines()
+    assert "ExecStart=/usr/local/sbin/tyard-munge-key --wait" in files("worker")[unit]["content"].splitlines()
+
+
+def test_a_misspelled_name_in_a_template_is_an_error() -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        node_config._environment().from_string("{{ pakages }}").render()
+
+
+def test_too_much_user_data_is_refused_before_azure_does() -> None:
+    node_config.user_data({"a": "b" * 65000})
+    with pytest.raises(ValueError, match="65536"):
+        node_config.user_data({"a": "b" * 65536})
+
+
+class Services(http.server.BaseHTTPRequestHandler):
+    """The metadata service and a vault on one port, with the answers that Azure documents."""
+
+    server: "Cloud"
+
+    def answer(self, status: int, body: Any) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        self.server.asked.append(f"GET {url.path}")
+        if url.path.startswith("/metadata/"):
+            if self.headers["Metadata"] != "true":
+                self.answer(400, {"error": "Required metadata header not specified"})
+            elif url.path.endswith("/userData"):
+                self.answer(200, base64.b64encode(json.dumps(self.server.facts).encode()))
+            elif query["resource"] != "https://vault.azure.net" or query["client_id"] != "the-client":
+                self.answer(400, {"error": "invalid_request"})
+            else:
+                self.answer(200, {"access_token": "a-token"})
+        elif self.headers["Authorization"] != "Bearer a-token" or not self.server.role_arrived:
+            self.answer(403, {"error": {"code": "Forbidden"}})
+        elif self.server.secret is None:
+            self.answer(404, {"error": {"code": "SecretNotFound"}})
+        else:
+            self.answer(200, {"value": self.server.secret})
+
+    def do_PUT(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(f"PUT {urlsplit(self.path).path}")
+        self.server.secret = body["value"]
+        self.answer(200, body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Cloud(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Services)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.facts = {"clientId": "the-client", "vaultUri": f"{self.url}/", "mungeSecret": "munge-key"}
+        self.secret: str | None = None
+        self.role_arrived = True
+        self.asked: list[str] = []
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    with Cloud() as cloud:
+        thread = threading.Thread(target=cloud.serve_forever, args=(0.01,))
+        thread.start()
+        yield cloud
+        cloud.shutdown()
+        thread.join()
+
+
+def fetch(cloud: Cloud, folder: Path, option: str) -> subprocess.CompletedProcess[str]:
+    """Runs the script as its unit does, on this machine."""
+    script, key = folder / "tyard-munge-key", folder / "munge.key"
+    script.write_text(files("head")["/usr/local/sbin/tyard-munge-key"]["content"])
+    command = [sys.executable, "-I", str(script), option]
+    # A proxy of the network must not see what is meant for the metadata service.
+    environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
+    return subprocess.run(
+        [*command, "--metadata", cloud.url, "--key", str(key), "--owner", ""],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+
+
+def test_the_head_makes_the_key_once_and_nodes_get_the_same(cloud: Cloud, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("head", "again", "node")]
+    for folder, option in zip(folders, ("--make", "--make", "--wait"), strict=True):
+        folder.mkdir()
+        said = fetch(cloud, folder, option)
+        assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+    keys = {(folder / "munge.key").read_bytes() for folder in folders}
+
+    assert [len(key) for key in keys] == [128]
+    assert [call for call in cloud.asked if call.startswith("PUT")] == ["PUT /secrets/munge-key"]
+    assert stat.S_IMODE((folders[0] / "munge.key").stat().st_mode) == 0o400
+
+
+def test_a_key_from_the_package_is_replaced(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.secret = base64.b64encode(b"k" * 128).decode()
+    (tmp_path / "munge.key").write_bytes(b"made when munge was installed")
+    (tmp_path / "munge.key.new").write_bytes(b"left by a boot that was cut off")
+    fetch(cloud, tmp_path, "--wait")
+
+    assert (tmp_path / "munge.key").read_bytes() == b"k" * 128
+    assert not (tmp_path / "munge.key.new").exists()
+
+
+@pytest.mark.parametrize("role_arrived", [True, False], ids=["no key yet", "no role yet"])
+def test_a_node_too_early_says_so_and_tries_again(cloud: Cloud, tmp_path: Path, role_arrived: bool) -> None:
+    cloud.role_arrived = role_arrived
+    said = fetch(cloud, tmp_path, "--wait")
+
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr.startswith("tyard-munge-key: not yet: HTTPError")
+    assert not (tmp_path / "munge.key").exists()
+    unit = files("worker")["/etc/systemd/system/tyard-munge-key.service"]["content"].splitlines()
+    assert {"Restart=on-failure", "StartLimitIntervalSec=0"} <= set(unit)
+
+
+def test_a_head_without_its_role_yet_makes_no_key(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.role_arrived = False
+
+    assert fetch(cloud, tmp_path, "--make").returncode == 1
+    assert cloud.secret is None
+
+
+def test_the_key_is_told_to_nobody(cloud: Cloud, tmp_path: Path) -> None:
+    """What a unit prints is in the journal, and what is on a command line is in the list of processes."""
+    said = fetch(cloud, tmp_path, "--make")
+
+    assert cloud.secret is not None
+    assert cloud.secret not in said.stdout + said.stderr
