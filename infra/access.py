@@ -15,12 +15,14 @@ from infra.roles import Role
 class Who:
     """
     Somebody who is given roles. name: unique in the stack, part of logical names; principal: object id;
-    kind: "User", "Group" or "ServicePrincipal", which every managed identity is.
+    kind: "User", "Group" or "ServicePrincipal", which every managed identity is; called: what the table says in place
+    of the name.
     """
 
     name: str
     principal: pulumi.Input[str]
     kind: str = "ServicePrincipal"
+    called: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ class Access(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=needed),
         )
         self.assignments.append(assignment)
-        self._rows.append({"identity": who.name, "role": role.title, "scope": scope.name, "why": why})
+        self._rows.append({"identity": who.called or who.name, "role": role.title, "scope": scope.name, "why": why})
 
     def table(self) -> list[dict[str, str]]:
         """Rows of identity, role, scope and why. Ends the component: no grant may follow."""

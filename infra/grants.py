@@ -70,4 +70,7 @@ def _people(settings: Settings, deployer: pulumi.Output[str]) -> list[Who]:
     """The users of the settings; without any, the person who runs `pulumi up`."""
     if not settings.users:
         return [Who(name="deployer", principal=deployer, kind="User")]
-    return [Who(name=f"user-{user.object_id}", principal=user.object_id, kind=user.kind) for user in settings.users]
+    return [
+        Who(name=f"user-{user.object_id}", principal=user.object_id, kind=user.kind, called=user.name)
+        for user in settings.users
+    ]

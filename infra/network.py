@@ -142,7 +142,9 @@ def _rules(openings: list[Opening]) -> list[network.SecurityRuleArgs]:
             source_port_range="*",
             source_address_prefixes=list(opening.sources),
             destination_address_prefix=opening.destination,
-            destination_port_ranges=list(opening.ports),
+            # Azure takes "*" as a single range only.
+            destination_port_range=opening.ports[0] if len(opening.ports) == 1 else None,
+            destination_port_ranges=list(opening.ports) if len(opening.ports) > 1 else None,
         )
         for place, opening in enumerate(openings)
     ]

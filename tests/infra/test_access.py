@@ -35,9 +35,7 @@ def test_nodes_can_write_runs_and_read_the_rest_they_need(declared: Declare) -> 
 def test_only_people_touch_models(declared: Declare) -> None:
     rows = declared({"clusters": [{"name": "one"}, {"name": "two"}], **USERS})[-1].outputs["access"]
 
-    assert {f"user-{PERSON}", f"user-{TEAM}"} == {
-        row["identity"] for row in rows if row["scope"] == "container-models"
-    }
+    assert {"ada", f"user-{TEAM}"} == {row["identity"] for row in rows if row["scope"] == "container-models"}
 
 
 def test_the_head_may_grow_each_cluster_and_nothing_else(declared: Declare) -> None:
@@ -54,7 +52,7 @@ def test_the_head_may_grow_each_cluster_and_nothing_else(declared: Declare) -> N
 
 
 def test_without_users_whoever_deploys_is_one(declared: Declare) -> None:
-    assert granted_to(declared({}), "deployer") == granted_to(declared(USERS), f"user-{PERSON}")
+    assert granted_to(declared({}), "deployer") == granted_to(declared(USERS), "ada")
     assert granted_to(declared(USERS), "deployer") == set()
 
 

@@ -52,9 +52,12 @@ def test_every_group_ends_by_shutting_out_the_internet_and_the_rest(
         assert tuple(
             internet[key] for key in ("access", "sourceAddressPrefix", "protocol", "destinationPortRange")
         ) == ("Deny", "Internet", "*", "*")
-        assert tuple(
-            rest[key] for key in ("access", "sourceAddressPrefix", "protocol", "destinationPortRange")
-        ) == ("Deny", "*", "*", "*")
+        assert tuple(rest[key] for key in ("access", "sourceAddressPrefix", "protocol", "destinationPortRange")) == (
+            "Deny",
+            "*",
+            "*",
+            "*",
+        )
 
 
 @pytest.mark.parametrize("settings", [{}, PRIVATE, SSH], ids=["plain", "private", "ssh"])
@@ -62,14 +65,14 @@ def test_only_ssh_to_the_head_is_let_in_from_outside(declared: Declare, settings
     found = declared(settings)
     inside = ipaddress.ip_network("10.40.0.0/16")
     from_outside = [
-        (group, rule["sourceAddressPrefixes"], rule["destinationAddressPrefix"], rule["destinationPortRanges"])
+        (group, rule["sourceAddressPrefixes"], rule["destinationAddressPrefix"], rule["destinationPortRange"])
         for group in of(found, "network:NetworkSecurityGroup")
         for rule in rules(found, group)
         if rule["access"] == "Allow"
         and not all(ipaddress.ip_network(source).subnet_of(inside) for source in rule["sourceAddressPrefixes"])
     ]
 
-    assert from_outside == ([("heads", ["203.0.113.0/24"], "10.40.0.4/32", ["22"])] if settings == SSH else [])
+    assert from_outside == ([("heads", ["203.0.113.0/24"], "10.40.0.4/32", "22")] if settings == SSH else [])
 
 
 def test_a_head_without_ssh_sources_has_no_public_address(declared: Declare) -> None:
