@@ -110,7 +110,8 @@ def _judge(rule: Rule) -> Callable[[StackValidationArgs, ReportViolation], None]
 
 
 def _message(finding: Finding) -> str:
-    return f"{finding.name}: {finding.problem}. {finding.fix}"
+    """The engine shows the rule's title and the resource above it."""
+    return f"{finding.problem[0].upper()}{finding.problem[1:]}. {finding.fix}"
 
 
 def policies() -> list[Policy]:

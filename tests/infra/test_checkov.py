@@ -73,9 +73,8 @@ def test_every_reason_is_a_sentence_about_known_stacks() -> None:
 
 def of(type_: str, id_: str, **inputs: Any) -> dict[str, Any]:
     """The one resource of a template of one declared resource."""
-    (rendered,) = template([Declared(urn="urn", type=f"azure-native:{type_}", name="it", id=id_, inputs=inputs)])[
-        "resources"
-    ]
+    one = Declared(urn="urn", type=f"azure-native:{type_}", name="it", id=id_, inputs=inputs)
+    (rendered,) = template([one])["resources"]
     return dict(rendered)
 
 

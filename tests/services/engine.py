@@ -64,6 +64,7 @@ class Engine:
 
     def __init__(self, folder: Path, cli: Path) -> None:
         self.folder = folder
+        self.program: Callable[[], None] = run_program
         self.azure = Cloud(folder / "azure")
         self._command = auto.PulumiCommand(str(cli.parent))
         self._env = {
@@ -91,8 +92,9 @@ class Engine:
     def unset(self, stack: str, key: str) -> None:
         self._stack(stack).remove_config(key)
 
-    def preview(self, stack: str) -> Outcome:
-        return self._run(lambda on: self._stack(stack).preview(**on), stack)
+    def preview(self, stack: str, policy_pack: Path | None = None) -> Outcome:
+        packs = [str(policy_pack)] if policy_pack else None
+        return self._run(lambda on: self._stack(stack).preview(**on, policy_packs=packs), stack)
 
     def up(self, stack: str, refresh: bool | None = None) -> Outcome:
         return self._run(lambda on: self._stack(stack).up(**on, refresh=refresh), stack)
@@ -126,7 +128,7 @@ class Engine:
                 work_dir=str(self.project), env_vars=dict(self._env), pulumi_command=self._command
             )
             self._stacks[name] = auto.create_or_select_stack(
-                name, project_name="tensoryard", program=run_program, opts=options
+                name, project_name="tensoryard", program=self.program, opts=options
             )
         return self._stacks[name]
 
