@@ -31,7 +31,7 @@ class Cloud:
 
     def all(self, type_: str = "") -> Iterator[Record]:
         """Every resource, sorted by id; of one type ("storage:StorageAccount") where one is given."""
-        for file in sorted(self.folder.glob("subscriptions/**/resource.json")):
+        for file in sorted(self.folder.glob("subscriptions/**/resource.json"), key=lambda found: found.parent):
             record = json.loads(file.read_text("utf-8"))
             if not type_ or record["type"] == f"azure-native:{type_}":
                 yield record
