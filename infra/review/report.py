@@ -41,6 +41,7 @@ def markdown(review: Review) -> str:
     }
     environment.globals |= {
         "sentence": sentence,
+        "refused": refused,
         "row": row,
         "node_row": node_row,
         "diff": diff,
@@ -119,6 +120,17 @@ def sentence(stack: StackReview) -> str:
     words.append(_finding_words(stack))
     words.append(_cost_words(stack))
     return " ".join(words)
+
+
+def refused(stack: StackReview) -> str:
+    """The outcome of a refused stack for a table's cell."""
+    refusal = stack.refusal
+    if refusal is None:
+        return ""
+    words = f"refused: {code(refusal.refused.key)} is {cell(refusal.refused.given)}"
+    if refusal.instead is not None and refusal.instead.status == "reviewed":
+        words += f". With {code(refusal.successor)} instead: {cell(_cost_words(refusal.instead))}"
+    return words
 
 
 def _finding_words(stack: StackReview) -> str:

@@ -74,7 +74,7 @@ def review(
         raise NotFoundError(
             f"the program in {root} is of a time before the review", "check a newer revision out: `git pull`"
         )
-    if importlib.util.find_spec("pulumi") is None or importlib.util.find_spec("pulumi_azure_native") is None:
+    if not all(map(importlib.util.find_spec, ("pulumi", "pulumi_azure_native"))):
         raise UsageError(
             f"the review needs Pulumi's Python packages, which the interpreter of tyard ({sys.executable}) lacks",
             f"in {root}: `pip install -e '.[infra]'`",
