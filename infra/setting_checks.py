@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 KEY_TYPES = ("ssh-ed25519", "ssh-rsa")
 # https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources, and storage's shorter names.
 TAGS_MOST, TAG_NAME_MOST, TAG_VALUE_MOST = 40, 128, 256
+PROGRAM_TAGS = ("workspace", "stack", "managed-by", "data")
+"""What infra/names.py sets and the policy reads. Azure does not tell names apart by letters' case."""
 TAG_PREFIXES = ("azure", "microsoft", "windows", "hidden-")
 
 
@@ -214,4 +216,6 @@ def _fault_of_tag(name: str, value: str, seen: set[str]) -> str:
         return "A tag is printable text on one line."
     if name.lower().startswith(TAG_PREFIXES):
         return f"Names that start with {', '.join(TAG_PREFIXES)} are Azure's own."
+    if name.lower() in PROGRAM_TAGS:
+        return f"The program sets {', '.join(f'`{tag}`' for tag in PROGRAM_TAGS)} itself."
     return "Azure does not tell names apart by letters' case, and it is there twice." if name.lower() in seen else ""

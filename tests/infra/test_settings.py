@@ -253,6 +253,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"users": [{"objectId": GUID, "kind": "Robot"}]}, "tensoryard:users[0].kind", ["`ServicePrincipal`"]),
     ({"tags": {"microsoft-team": "x"}}, "tensoryard:tags", ["Azure's own"]),
     ({"tags": {"a/b": "x"}}, "tensoryard:tags", ["none of"]),
+    ({"tags": {"Data": "protected"}}, "tensoryard:tags", ["`data` itself"]),
     ({"tags": {"team": "x", "Team": "y"}}, "tensoryard:tags", ["twice"]),
     ({"tags": {f"tag{n}": "" for n in range(41)}}, "tensoryard:tags", ["40 is the most"]),
     ({"tags": ["team"]}, "tensoryard:tags", ["an object"]),
