@@ -1,4 +1,7 @@
-"""The program as a whole: it declares whatever its settings accept, keeps its own policy, and tags what it makes."""
+"""
+The program as a whole: what it names, tags and gives out. That it takes whatever its settings accept, and keeps its
+own policy with it, is in test_settings_policy.py.
+"""
 
 import importlib
 import inspect
@@ -9,76 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from infra.policy import check
-from infra.review.declare import Declared, declare
-from infra.setting_error import SettingsError
-from infra.settings import settings_from
+from infra.review.declare import Declared
 
 ROOT = Path(__file__).parents[2]
 Declare = Callable[[str | Mapping[str, Any]], list[Declared]]
 
-CLUSTERS = st.lists(
-    st.fixed_dictionaries(
-        {"name": st.sampled_from(["gpucluster", "one", "head", "network", "a-b", "workspace"])},
-        optional={
-            "vmSize": st.sampled_from(
-                ["Standard_NC4as_T4_v3", "standard_nc64as_t4_v3", "Standard_NC6", "Standard_NC24ads_A100_v4"]
-            ),
-            "maxNodes": st.sampled_from([1, 4, 100, 1000]),
-            "spot": st.booleans(),
-            "evictionPolicy": st.sampled_from(["Delete", "Deallocate"]),
-            "ephemeralOsDisk": st.booleans(),
-            "osImage": st.sampled_from(["ubuntu-hpc-2204", "ubuntu-hpc-2404", "ubuntu-2204-gen1"]),
-            "trustedLaunch": st.booleans(),
-        },
-    ),
-    min_size=1,
-    max_size=3,
-)
-STACKS = st.fixed_dictionaries(
-    {"registrySku": st.sampled_from(["Basic", "Standard", "Premium"])},
-    optional={
-        "storageRedundancy": st.sampled_from(["LRS", "ZRS", "GRS", "GZRS"]),
-        "privateEndpoints": st.booleans(),
-        "clientSources": st.sampled_from([[], ["203.0.113.0/24"], ["203.0.113.7/32", "198.51.100.0/31"]]),
-        "protectData": st.booleans(),
-        "modelsImmutableDays": st.sampled_from([0, 1, 400]),
-        "softDeleteDays": st.sampled_from([7, 90, 365]),
-        "blobVersioning": st.booleans(),
-        "zones": st.sampled_from([[], ["1"], ["1", "2", "3"]]),
-        "addressSpace": st.sampled_from(["10.40.0.0/16", "192.168.64.0/20", "172.16.0.0/12"]),
-        "headSize": st.sampled_from(["Standard_B2s_v2", "Standard_D4s_v5"]),
-        "allowRetiredSizes": st.booleans(),
-        "encryptionAtHost": st.booleans(),
-        "logRetentionDays": st.sampled_from([30, 730]),
-        "users": st.sampled_from([[], [{"objectId": "11111111-2222-3333-4444-555555555555", "kind": "Group"}]]),
-        "tags": st.sampled_from([{}, {"stack": "mine", "cost centre": "42"}]),
-        "clusters": CLUSTERS,
-    },
-)
 
+@pytest.mark.parametrize("name", ["head", "network", "workspace", "logs", "storage", "nodes"])
+def test_a_cluster_may_be_named_like_a_part_of_the_workspace(declared: Declare, name: str) -> None:
+    found = declared({"clusters": [{"name": name}, {"name": f"{name}-nodes"}]})
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-@given(stack=STACKS)
-def test_accepted_settings_declare_and_keep_the_policy_and_others_are_refused(stack: dict[str, Any]) -> None:
-    try:
-        settings_from(stack, "eastus")
-    except SettingsError as error:
-        refused: str | None = str(error)
-    else:
-        refused = None
-
-    given = {"azure-native:location": "eastus", **stack}
-    if refused is None:
-        findings = check(declare(ROOT, None, given))
-        assert [finding for finding in findings if finding.excepted_because is None] == []
-    else:
-        with pytest.raises(SettingsError) as caught:
-            declare(ROOT, None, given)
-        assert str(caught.value) == refused
+    assert len({each.urn for each in found}) == len(found)
+    assert len({each.id for each in found if each.id}) == len([each for each in found if each.id])
+    assert [finding for finding in check(found) if finding.excepted_because is None] == []
 
 
 def takes_tags(type_: str) -> bool:
@@ -97,8 +45,8 @@ def test_everything_that_takes_tags_says_what_it_belongs_to(declared: Declare, s
             )
 
 
-def test_a_stacks_own_tags_cannot_replace_the_programs(declared: Declare) -> None:
-    group = declared({"tags": {"stack": "mine", "owner": "ada"}})[0]
+def test_a_stacks_own_tags_stand_beside_the_programs(declared: Declare) -> None:
+    group = declared({"tags": {"owner": "ada"}})[0]
 
     assert (group.inputs["tags"]["stack"], group.inputs["tags"]["owner"]) == ("review", "ada")
 
