@@ -61,6 +61,7 @@ class StackReview(msgspec.Struct, frozen=True, kw_only=True):
     """
     One stack. against: "base", or why there is nothing to compare with; unchanged: count of resources that stay as
     they are; cost_before: monthly at rest in the base, None without one; network, access: Mermaid flowcharts.
+    A removed stack is one that only the base has settings for.
     """
 
     stack: str
@@ -132,6 +133,9 @@ def review(root: Path, stacks: Sequence[str], ref: str | None) -> Review:
                 process.kill()
                 process.wait()
         made = [_against(root, head, bases.get(head.stack), ref) for head in heads]
+        kept = declare.stacks(root)
+        if list(stacks) == kept:
+            made += [StackReview(stack=name, status="removed", against="base") for name in there if name not in kept]
     return Review(base=ref, stacks=tuple(made))
 
 

@@ -56,7 +56,7 @@ def markdown(review: Review) -> str:
 
 def text(words: Any) -> str:
     """Text whose own signs Markdown and HTML would take for markup; spans between backticks stay code."""
-    parts = re.split(r"(`[^`\n]*`)", " ".join(str(words).split()))
+    parts = re.split(r"((?<!`)`[^`]+`(?!`))", " ".join(str(words).split()))
     return "".join(
         part if at % 2 else re.sub(r"([\\*_\[\]#~]|^[-+>])", r"\\\1", part).replace("<", "&lt;").replace("`", "\\`")
         for at, part in enumerate(parts)

@@ -42,7 +42,7 @@ def sarif(review: Review) -> dict[str, Any]:
     places = {rule["id"]: at for at, rule in enumerate(rules)}
     for result in results:
         result["ruleIndex"] = places[result["ruleId"]]
-    driver = {"name": "tyard infra review", "informationUri": "https://pulumi.com", "rules": rules}
+    driver = {"name": "tyard infra review", "rules": rules}
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
 
 

@@ -125,6 +125,15 @@ def test_a_stack_that_the_base_lacks_is_all_new(checkout: Path) -> None:
     assert "`HEAD` has no such stack: everything is created" in done.stdout
 
 
+def test_a_stack_that_is_gone_is_not_forgotten(checkout: Path) -> None:
+    for stack in ("dev", "prod"):
+        (checkout / "stacks" / f"Pulumi.{stack}.yaml").unlink()
+
+    done = tyard(checkout, "--base", "HEAD")
+
+    assert "pulumi destroy --stack prod" in done.stdout
+
+
 def test_without_stack_all_stacks_are_in_one_document(checkout: Path) -> None:
     done = tyard(checkout, "--json")
 
@@ -134,6 +143,26 @@ def test_without_stack_all_stacks_are_in_one_document(checkout: Path) -> None:
     assert [stack["status"] for stack in found["stacks"]] == ["reviewed", "refused", "reviewed"]
     assert found["stacks"][1]["refusal"]["successor"] == "Standard_NC4as_T4_v3"
     assert found["stacks"][1]["refusal"]["instead"]["cost"]["monthly"] > 0
+
+
+def test_the_page_on_json_promises_every_field(checkout: Path) -> None:
+    page = (
+        (ROOT / "docs" / "json.md").read_text().partition("## `tyard infra review --json`")[2].partition("\n## ")[0]
+    )
+
+    def fields(value: Any) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(fields, value))
+        if isinstance(value, dict):
+            inner = [inner for name, inner in value.items() if name not in ("before", "after")]
+            return set(value).union(*map(fields, inner))
+        return set()
+
+    set_in_stack(checkout, "dev", storageRedundancy="ZRS")
+    found = fields(json.loads(tyard(checkout, "--json", "--base", "HEAD").stdout))
+
+    assert {"refusal", "effect", "hourly"} <= found
+    assert [field for field in sorted(found) if f"`{field}`" not in page] == []
 
 
 def test_a_program_that_breaks_is_told_with_its_line(checkout: Path) -> None:

@@ -46,10 +46,11 @@ def review(
     fail_on: str | None,
 ) -> None:
     """
-    Print what `pulumi up` would create, change, replace and remove, whom it lets in, and what it costs.
+    Print what `pulumi up` would do, whom it lets in and its cost.
 
-    Made from the checkout around the current folder, in seconds, without credentials or network. Markdown for a pull
-    request unless --json or --sarif is given.
+    What is created, changed, replaced and removed, lost data first; what the internet reaches; who may do what;
+    policy findings. Made from the checkout around the current folder, in seconds, without credentials or network.
+    Markdown for a pull request unless --json or --sarif is given.
 
     \b
     Exit codes: 0 done, 1 a program ended in an error, 2 wrong use,
