@@ -94,16 +94,16 @@ class Engine:
 
     def preview(self, stack: str, policy_pack: Path | None = None) -> Outcome:
         packs = [str(policy_pack)] if policy_pack else None
-        return self._run(lambda on: self._stack(stack).preview(**on, policy_packs=packs), stack)
+        return self._run(lambda on: self._stack(stack).preview(**on, policy_packs=packs))
 
     def up(self, stack: str, refresh: bool | None = None) -> Outcome:
-        return self._run(lambda on: self._stack(stack).up(**on, refresh=refresh), stack)
+        return self._run(lambda on: self._stack(stack).up(**on, refresh=refresh))
 
     def refresh(self, stack: str) -> Outcome:
-        return self._run(lambda on: self._stack(stack).refresh(**on), stack, "refresh")
+        return self._run(lambda on: self._stack(stack).refresh(**on), refreshing=True)
 
     def destroy(self, stack: str) -> Outcome:
-        return self._run(lambda on: self._stack(stack).destroy(**on), stack)
+        return self._run(lambda on: self._stack(stack).destroy(**on))
 
     def unprotect(self, stack: str) -> None:
         """`pulumi state unprotect --all`, which a destroy of protected resources asks for first."""
@@ -144,7 +144,7 @@ class Engine:
         )
         start.chmod(start.stat().st_mode | stat.S_IXUSR)
 
-    def _run(self, operation: Callable[[dict[str, Any]], Any], stack: str, stage: str = "") -> Outcome:
+    def _run(self, operation: Callable[[dict[str, Any]], Any], refreshing: bool = False) -> Outcome:
         steps: list[tuple[str, str]] = []
         changed: dict[str, list[str]] = {}
         same = 0
@@ -155,12 +155,13 @@ class Engine:
             if event.diagnostic_event is not None and event.diagnostic_event.severity == "error":
                 said.append(event.diagnostic_event.message)
             # What a refresh found is known only after it; everything else is announced before.
-            found = event.res_outputs_event if stage == "refresh" else event.resource_pre_event
+            found = event.res_outputs_event if refreshing else event.resource_pre_event
             if found is None:
                 return
             about = found.metadata
             if about.op in ("same", "refresh"):
-                same += 1
+                # An update that refreshes first announces that too, of each resource.
+                same += about.op == "same" or refreshing
                 return
             resource = _short(about.urn)
             steps.append((resource, str(getattr(about.op, "value", about.op))))
@@ -168,15 +169,16 @@ class Engine:
                 changed[resource] = sorted(about.detailed_diff)
 
         error, output = "", ""
+        outputs: dict[str, Any] = {}
         started = time.monotonic()
         try:
             result = operation({"on_event": on_event, "color": "never"})
             output = str(result.stdout)
+            outputs = {key: given.value for key, given in getattr(result, "outputs", {}).items()}
         except auto.CommandError as failed:
             error = "\n".join(said) or str(failed)
             output = str(failed)
         seconds = time.monotonic() - started
-        outputs = {} if error else {key: given.value for key, given in self._stack(stack).outputs().items()}
         return Outcome(steps, changed, same, error, output, seconds, outputs)
 
 
