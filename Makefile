@@ -12,6 +12,8 @@ demo: .venv/.client
 
 test: .venv/.dev
 	@tools/system-packages
+	@tools/pulumi-cli >/dev/null
+	@for tool in checkov cloud-init policy-pack; do tools/tool-venv $$tool >/dev/null || exit 1; done
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest
 
