@@ -1,8 +1,12 @@
 """
 The policy as a CrossGuard pack: `pulumi up --policy-pack infra/policy_pack`.
 
-Each rule of `infra/policy` is one policy of the same name. A high finding stops the update before anything is
-created, others are warnings, and one that an exception in the program covers is not reported.
+Each rule of `infra/policy` is one policy of the same name. A high finding fails the preview that precedes an update,
+others are warnings, and one that an exception in the program covers is not reported. Rules look at a whole stack,
+which the engine shows last: with `--skip-preview` they fail an update that has been made.
+
+Proven by tests: the pack under the engine's own protocol and under the real engine, which starts it by a launcher.
+Not proven: that the published CLI's Python language host starts it from PulumiPolicy.yaml.
 
 Runs in an interpreter of its own, made by `tools/tool-venv policy-pack` (pulumi-policy needs protobuf 5). mypy checks
 this file in that interpreter's environment: `mypy --strict --python-executable .venv-policy-pack/bin/python`.
