@@ -76,7 +76,10 @@ class Access(pulumi.ComponentResource):
             # The SDK would fill in "User", and Azure would look for an identity that is not known everywhere yet.
             principal_type=who.kind,
             description=why,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=needed),
+            # All else that Azure fixes is in the name. One of the same name cannot be made before the old one goes.
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=needed, replace_on_changes=["principalType"], delete_before_replace=True
+            ),
         )
         self.assignments.append(assignment)
         self._rows.append({"identity": who.called or who.name, "role": role.title, "scope": scope.name, "why": why})

@@ -14,6 +14,23 @@ from infra.names import ADMIN, Place
 from infra.settings import Cluster as ClusterSettings
 from infra.sizes import Size
 
+FIXED = [
+    "orchestrationMode",
+    "platformFaultDomainCount",
+    "zones",
+    "virtualMachineProfile.priority",
+    "virtualMachineProfile.evictionPolicy",
+    "virtualMachineProfile.osProfile.adminUsername",
+    "virtualMachineProfile.osProfile.computerNamePrefix",
+    "virtualMachineProfile.securityProfile",
+    "virtualMachineProfile.storageProfile.imageReference.publisher",
+    "virtualMachineProfile.storageProfile.osDisk.diffDiskSettings",
+]
+"""
+What Azure never changes on a scale set. The provider would plan an update, and `pulumi up` would end in the middle:
+with these named, it plans a new set, and the old one goes when that is there.
+"""
+
 OS_DISK_GIB = 128
 """Of nodes whose disk is not on the host: the HPC image fills most of its own 64 GiB."""
 
@@ -67,8 +84,10 @@ class Cluster(pulumi.ComponentResource):
             # Slurm decides how many nodes there are; Azure is not to bring evicted ones back behind its back.
             spot_restore_policy=compute.SpotRestorePolicyArgs(enabled=False) if settings.spot else None,
             virtual_machine_profile=self._profile(args),
-            # Else each `pulumi up` would set the running cluster back to no nodes.
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["sku.capacity"]),
+            # Else each `pulumi up` would set the running cluster back to no nodes. What it sends in place of the 0 is
+            # the number in its state, so Pulumi.yaml has the state refreshed first (azure-native sends resources
+            # whole, and Azure refuses a set without a number: https://github.com/Azure/vm-scale-sets/issues/70).
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["sku.capacity"], replace_on_changes=FIXED),
         )
         self.facts: dict[str, pulumi.Input[Any]] = {
             "vmSize": size.name,

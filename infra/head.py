@@ -16,6 +16,21 @@ from infra.sizes import Size
 
 OS_DISK_GIB = 64
 
+FIXED = [
+    "osProfile.customData",
+    "osProfile.adminUsername",
+    "osProfile.computerName",
+    "osProfile.linuxConfiguration.ssh",
+    "securityProfile",
+    "storageProfile.imageReference",
+    "storageProfile.osDisk.managedDisk",
+    "zones",
+]
+"""
+What Azure never changes on a machine. A change of it, such as a new release's boot data, is a new head: it has no
+state that the store does not have, and keeps its private address.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadArgs:
@@ -112,11 +127,8 @@ class Head(pulumi.ComponentResource):
                 encryption_at_host=args.encryption_at_host,
             ),
             diagnostics_profile=machine.boot_diagnostics(),
-            # Azure refuses new custom data on a machine that exists: a new release's head is a new machine. It has
-            # no state that the store does not have; the old one goes first, for both need the one interface.
-            opts=pulumi.ResourceOptions(
-                parent=self, replace_on_changes=["osProfile.customData"], delete_before_replace=True
-            ),
+            # The old one goes first, for both need the one interface.
+            opts=pulumi.ResourceOptions(parent=self, replace_on_changes=FIXED, delete_before_replace=True),
         )
         if not args.encryption_at_host:
             policy_exception("host-encryption-off", self.machine, machine.HOST_ENCRYPTION_OFF)
@@ -131,5 +143,5 @@ class Head(pulumi.ComponentResource):
             sku=network.PublicIPAddressSkuArgs(name="Standard"),
             public_ip_allocation_method="Static",
             zones=zone,
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, replace_on_changes=["zones"]),
         )

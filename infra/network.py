@@ -73,6 +73,8 @@ class Network(pulumi.ComponentResource):
     def _declare_nat(self) -> network.NatGateway:
         """Machines of a Flexible scale set have no way out of their own, and apt and pip need one."""
         place, zones = self._args.place, list(self._args.zones)
+        # Azure moves neither to other zones.
+        moved = pulumi.ResourceOptions(parent=self, replace_on_changes=["zones"])
         address = network.PublicIPAddress(
             "nat-address",
             resource_group_name=place.group,
@@ -81,7 +83,7 @@ class Network(pulumi.ComponentResource):
             sku=network.PublicIPAddressSkuArgs(name="Standard"),
             public_ip_allocation_method="Static",
             zones=zones or None,
-            opts=self._child,
+            opts=moved,
         )
         self.nat_address = address.ip_address.apply(lambda given: given or "")
         return network.NatGateway(
@@ -94,7 +96,7 @@ class Network(pulumi.ComponentResource):
             idle_timeout_in_minutes=10,
             # A Standard NAT gateway stands in one zone at most; with several, Azure chooses where.
             zones=zones if len(zones) == 1 else None,
-            opts=self._child,
+            opts=moved,
         )
 
     def _subnet(self, name: str, prefix: str, openings: list[Opening], after: list[network.Subnet]) -> network.Subnet:

@@ -10,8 +10,8 @@ from pulumi_azure_native import keyvault
 from infra.exceptions import policy_exception
 from infra.names import Place, ip_rules
 
-MOST_DAYS = 90
-"""Azure keeps deleted vaults and secrets no longer; the figure cannot be changed once the vault is made."""
+KEPT_DAYS = 90
+"""How long deleted secrets and a deleted vault are kept: the most there is. No setting, for Azure never changes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,6 @@ class VaultArgs:
     private: bool
     client_sources: tuple[str, ...]
     subnets: tuple[pulumi.Output[str], ...]
-    soft_delete_days: int
     protect: bool
 
 
@@ -39,7 +38,7 @@ def declare(args: VaultArgs, parent: pulumi.Resource) -> keyvault.Vault:
             sku=keyvault.SkuArgs(family="A", name=keyvault.SkuName.STANDARD),
             enable_rbac_authorization=True,
             enable_soft_delete=True,
-            soft_delete_retention_in_days=min(args.soft_delete_days, MOST_DAYS),
+            soft_delete_retention_in_days=KEPT_DAYS,
             # Cannot be taken back, and Azure refuses an explicit false.
             enable_purge_protection=True if args.protect else None,
             public_network_access="Disabled" if args.private else "Enabled",

@@ -69,7 +69,6 @@ class Workspace(pulumi.ComponentResource):
                 private=settings.private_endpoints,
                 client_sources=settings.client_sources,
                 subnets=subnets,
-                soft_delete_days=settings.soft_delete_days,
                 protect=settings.protect_data,
             ),
             parent=self,
