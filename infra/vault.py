@@ -11,7 +11,7 @@ from infra.exceptions import policy_exception
 from infra.names import Place, ip_rules
 
 KEPT_DAYS = 90
-"""How long deleted secrets and a deleted vault are kept: the most there is. No setting, for Azure never changes it."""
+"""How long deleted secrets and a deleted vault are kept: the most there is. No setting: Azure never changes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
