@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli_runner import Tyard
-from launching import Yard
+from launching import NotAFolder, Yard
 from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 
@@ -87,10 +87,18 @@ def processes() -> Iterator[Callable[[int, Callable[[int], None]], list[int]]]:
             process.kill()
 
 
-@pytest.fixture
-def yard(tmp_path: Path) -> Iterator[Yard]:
-    """A workspace to run jobs in; whatever still runs at the end of the test is killed."""
-    yard = Yard(tmp_path)
+@pytest.fixture(params=["folder", "elsewhere"])
+def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Yard]:
+    """
+    A workspace to run jobs in; whatever still runs at the end of the test is killed.
+
+    Its store is the workspace's own folder, and then one that lies on no disk of this machine.
+    """
+    makers: dict[str, Callable[[], Store | None]] = {
+        "folder": lambda: None,
+        "elsewhere": lambda: NotAFolder(FileStore(tmp_path / "store")),
+    }
+    yard = Yard(tmp_path, makers[request.param]())
     yield yard
     yard.close()
 

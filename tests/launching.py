@@ -20,7 +20,7 @@ from tensoryard.environment import Environment, EnvironmentSpec, Log
 from tensoryard.job import Job, ParameterServer, ParameterServerTraining
 from tensoryard.run import RunRecord
 from tensoryard.scheduler.local import LocalScheduler
-from tensoryard.store import Store
+from tensoryard.store import Store, keys
 from tensoryard.submit import submit
 from tensoryard.workspace import Workspace
 
@@ -64,9 +64,12 @@ class PlainPython:
 class Yard:
     """A workspace in a folder of its own, ways to run jobs in it, and a look at what they left behind."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: Store | None = None) -> None:
+        """store: in place of the workspace's own folder."""
         self.folder = folder
         self.workspace = Workspace(folder / "workspace")
+        if store is not None:
+            self.workspace.__dict__["store"] = store
         self.controllers: list[BaseProcess] = []
 
     def source(self, script: str, name: str = "train.py") -> Path:
@@ -103,21 +106,33 @@ class Yard:
         self.controllers.append(process)
         return process
 
-    def run_folder(self, run: RunRecord) -> Path:
-        return self.workspace.run_folder(run.id)
+    def work_folder(self, run: RunRecord) -> Path:
+        return self.workspace.work_folder(run.id)
+
+    def text(self, run: RunRecord, name: str) -> str:
+        """A file of a run: where it is worked on, or once it has ended, in the store."""
+        path = self.work_folder(run) / name
+        return path.read_text() if path.is_file() else run.store.read(run.key(name)).decode()
+
+    def replace(self, run: RunRecord, name: str, data: bytes) -> None:
+        """Put other bytes in place of a record, as a broken disk might."""
+        run.store.put(run.key(name), data, overwrite=True)
+
+    def queued(self) -> list[str]:
+        return list(self.workspace.store.children(keys.queued(self.workspace.queue("local"))))
 
     def log(self, run: RunRecord, task: str = "worker-0") -> str:
-        return (self.run_folder(run) / "logs" / f"{task}.log").read_text()
+        return self.text(run, f"logs/{task}.log")
 
     def wait_for_file(self, run: RunRecord, name: str) -> str:
         """The text of a file of the run's folder, once there is any."""
-        path = self.run_folder(run) / name
+        path = self.work_folder(run) / name
         wait_until(lambda: path.is_file() and path.stat().st_size > 0, f"{path} has something in it")
         return path.read_text()
 
     def record(self, run: RunRecord, name: str) -> dict[str, Any]:
         """A JSON file of the run's folder."""
-        return dict(json.loads((self.run_folder(run) / name).read_text()))
+        return dict(json.loads(self.text(run, name)))
 
     def wait_for_stage(self, run: RunRecord, *stages: str) -> str:
         wait_until(lambda: run.state().stage in stages, f"{run.id} is {' or '.join(stages)}")
@@ -125,7 +140,7 @@ class Yard:
 
     def processes(self, run: RunRecord) -> list[tuple[int, str]]:
         """(pid, command line) of processes that carry the run's folder in their environment or their arguments."""
-        mark = os.fsencode(self.run_folder(run))
+        mark = os.fsencode(self.work_folder(run))
         return [(pid, command) for pid, command, environ in all_processes() if mark in environ + command.encode()]
 
     def running(self, text: str) -> list[int]:
@@ -178,6 +193,16 @@ class StoreThat:
             return found(*args, **kwargs)
 
         return call
+
+
+class NotAFolder(StoreThat):
+    """A store that lies on no disk of this machine, as far as anybody can tell."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, lambda name, arguments: None)
+
+    def local_path(self, key: str) -> Path | None:
+        return None
 
 
 def parameter_server(**counts: Any) -> ParameterServerTraining:

@@ -29,6 +29,7 @@ from tensoryard.errors import (
     UsageError,
 )
 from tensoryard.job import DatastoreReference, ParameterServer, ParameterServerTraining
+from tensoryard.store import is_folder
 
 MODEL_SCRIPT = """
 import json, os, sys
@@ -263,7 +264,9 @@ class TestRun:
         }
         assert details["startTimeUtc"] <= details["endTimeUtc"]
         assert "error" not in details
-        assert Path(details["logFiles"]["logs/worker-0.log"]).read_text() == "trained tf-mnist-0001\n"
+        where = details["logFiles"]["logs/worker-0.log"]
+        said = Path(where).read_bytes() if is_folder(ws.store) else ws.store.read(where)
+        assert said == b"trained tf-mnist-0001\n"
         assert run.get_metrics() == {"loss": [0.5, 0.25], "accuracy": 0.9}
         assert run.get_metrics("accuracy") == {"accuracy": 0.9}
         assert run.get_file_names() == [
@@ -309,7 +312,7 @@ class TestRun:
     ) -> None:
         script = "import time; open('outputs/started', 'w').close(); time.sleep(1000)"
         run = Experiment(ws, "test").submit(estimator(script))
-        wait_until(lambda: "outputs/started" in run.get_file_names(), "the script has started")
+        wait_until(lambda: (ws.work_folder(run.id) / "outputs" / "started").exists(), "the script has started")
         assert run.get_status() == "Running"
         run.cancel()
         assert run.wait_for_completion()["status"] == "Canceled"
@@ -321,7 +324,7 @@ class TestRun:
         first = Experiment(ws, "test").submit(estimator(script))
         second = Experiment(ws, "test").submit(estimator())
         wait_until(lambda: second.get_status() == "Queued" and first.get_status() == "Running", "one waits")
-        (ws.run_folder(first.id) / "outputs" / "go").touch()
+        (ws.work_folder(first.id) / "outputs" / "go").touch()
         assert second.wait_for_completion()["status"] == "Completed"
 
     @pytest.mark.parametrize("show_output", [False, True])
@@ -331,10 +334,10 @@ class TestRun:
         script = "import os, time\nopen('outputs/started', 'w').close()\n"
         script += "while not os.path.exists('outputs/go'): time.sleep(0.01)"
         run = Experiment(ws, "test").submit(estimator(script))
-        wait_until(lambda: "outputs/started" in run.get_file_names(), "the script has started")
+        wait_until(lambda: (ws.work_folder(run.id) / "outputs" / "started").exists(), "the script has started")
         yard.controllers[0].kill()
         yard.controllers[0].join()
-        (ws.run_folder(run.id) / "outputs" / "go").touch()
+        (ws.work_folder(run.id) / "outputs" / "go").touch()
         assert run.wait_for_completion(show_output=show_output)["status"] == "Completed"
         assert len(yard.controllers) > 1
 
@@ -378,7 +381,7 @@ class TestRun:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         run = completed(ws, estimator)
-        monkeypatch.setenv("TYARD_WORKSPACE", str(ws.root))
+        monkeypatch.setattr(Workspace, "from_config", lambda: ws)
         (tmp_path / "plot.png").write_bytes(b"picture")
         run.upload_file("outputs/plots/plot.png", "plot.png")
         run.upload_file(name="notes.txt", path_or_stream=io.BytesIO(b"note"))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ COUNTS_AND_WAITS = COUNTS + "\nimport os, time\nwhile not os.path.exists('output
 
 
 def let_go(yard: Yard, run: RunRecord) -> None:
-    (yard.run_folder(run) / "outputs" / "go").touch()
+    (yard.work_folder(run) / "outputs" / "go").touch()
 
 
 def times_run(yard: Yard, run: RunRecord) -> int:
-    return len((yard.run_folder(run) / "outputs" / "count").read_text())
+    return len(yard.text(run, "outputs/count"))
 
 
 def stages(run: RunRecord) -> list[str]:
@@ -42,7 +43,7 @@ def set_concurrent_runs(yard: Yard, count: int) -> None:
 def test_a_run_goes_through_its_stages_and_leaves_the_queue(yard: Yard) -> None:
     run = yard.run(COUNTS)
     assert stages(run) == ["Preparing", "Scaling", "Running", "Post-processing", "Completed"]
-    assert list(run.store.children(keys.queued("local"))) == []
+    assert yard.queued() == []
     assert run.state().facts["environment"]["name"] == "plain-python"
     assert all(span.ended_at is not None and span.ended_at >= span.started_at for span in run.state().stages)
 
@@ -160,10 +161,8 @@ def test_runs_take_turns_in_the_order_of_their_submission(yard: Yard) -> None:
     for run in runs:
         let_go(yard, run)
     process.join()
-    started = [next(span for span in run.state().stages if span.stage == "Running").started_at for run in runs]
-    ended = [next(span for span in run.state().stages if span.stage == "Running").ended_at for run in runs]
-    assert started == sorted(started)
-    assert all(end is not None and end <= start for end, start in zip(ended, started[1:], strict=False))
+    tasks = [yard.record(run, "tasks/worker-0.json") for run in runs]
+    assert all(task["ended_at"] <= after["started_at"] for task, after in pairwise(tasks))
 
 
 def test_two_runs_run_at_once_where_two_may(yard: Yard) -> None:
@@ -207,7 +206,7 @@ def test_a_run_that_waits_is_canceled_at_once(yard: Yard) -> None:
     assert runs[0].state().stage == "Running"
     let_go(yard, runs[0])
     process.join()
-    assert not (yard.run_folder(runs[1]) / "outputs" / "count").exists()
+    assert not (yard.work_folder(runs[1]) / "outputs" / "count").exists()
 
 
 def test_a_run_canceled_while_no_controller_was_there_is_stopped(yard: Yard) -> None:
@@ -234,7 +233,7 @@ def test_a_run_canceled_before_its_controller_looks_is_never_prepared(yard: Yard
     run.request_cancel()
     yard.serve()
     assert (run.state().stage, run.state().reason) == ("Canceled", "canceled before it started")
-    assert not (yard.run_folder(run) / "environment").exists()
+    assert not (yard.work_folder(run) / "environment").exists()
 
 
 class SlowBuilder(PlainPython):
@@ -299,9 +298,9 @@ def test_a_record_that_cannot_be_read_fails_its_run_and_no_other(yard: Yard) -> 
     """Runs are named; the others go on."""
     broken = [yard.submit(COUNTS) for _ in range(3)]
     well = yard.submit(COUNTS)
-    (yard.run_folder(broken[0]) / "job.json").write_bytes(b"\xff{")
-    (yard.run_folder(broken[1]) / "job.json").unlink()
-    (yard.run_folder(broken[2]) / "snapshot.json").write_text('{"files": 3}')
+    yard.replace(broken[0], "job.json", b"\xff{")
+    well.store.delete(broken[1].key("job.json"))
+    yard.replace(broken[2], "snapshot.json", b'{"files": 3}')
     yard.serve()
     assert [(run.state().stage, run.state().reason) for run in broken] == [
         ("Failed", "run `test-0001`: job.json cannot be read: JSON is malformed: invalid character (byte 0)"),
@@ -309,22 +308,21 @@ def test_a_record_that_cannot_be_read_fails_its_run_and_no_other(yard: Yard) -> 
         ("Failed", "run `test-0003`: snapshot.json cannot be read: Expected `array`, got `int` - at `$.files`"),
     ]
     assert well.state().stage == "Completed"
-    assert list(well.store.children(keys.queued("local"))) == []
+    assert yard.queued() == []
 
 
 def test_events_that_cannot_be_read_are_passed_over(yard: Yard) -> None:
     run = yard.submit(COUNTS)
-    events = yard.run_folder(run) / "events.jsonl"
-    events.write_bytes(events.read_bytes() + b'garbage\n{"time": "x"}\n[]\n\xff\n{"time": 1.5, "sta')
+    run.store.append(run.key("events.jsonl"), b'garbage\n{"time": "x"}\n[]\n\xff\n{"time": 1.5, "sta')
     yard.serve()
     assert stages(run) == ["Preparing", "Scaling", "Running", "Post-processing", "Completed"]
 
 
 def test_what_is_no_run_in_the_queue_is_taken_out_of_it(yard: Yard) -> None:
-    yard.workspace.store.put(keys.queued("local", "nonsense"), b"")
+    yard.workspace.store.put(keys.queued(yard.workspace.queue("local"), "nonsense"), b"")
     run = yard.run(COUNTS)
     assert run.state().stage == "Completed"
-    assert list(run.store.children(keys.queued("local"))) == []
+    assert yard.queued() == []
 
 
 def test_a_store_that_cannot_be_written_for_a_while_loses_no_run(
@@ -360,14 +358,15 @@ def test_a_supervisor_that_hangs_does_not_hold_up_a_kill(yard: Yard) -> None:
 
 def test_a_launch_that_cannot_be_written_fails_the_run_and_frees_its_place(yard: Yard) -> None:
     first, second = yard.submit(COUNTS), yard.submit(COUNTS)
-    (yard.run_folder(first) / "launch").mkdir(parents=True)
-    (yard.run_folder(first) / "launch" / "run.sh").mkdir()
+    (yard.work_folder(first) / "launch").mkdir(parents=True)
+    (yard.work_folder(first) / "launch" / "run.sh").mkdir()
     yard.serve()
     assert first.state().stage == "Failed"
     assert str(first.state().reason).endswith("launch/run.sh`: Is a directory")
     assert second.state().stage == "Completed"
 
 
+@pytest.mark.parametrize("yard", ["folder"], indirect=True)
 def test_a_queue_survives_the_terminal_that_filled_it(yard: Yard) -> None:
     """A terminal that closes sends SIGHUP to the command in it; here its session ends as a terminal's does."""
     (yard.source(COUNTS_AND_WAITS) / "job.yaml").write_text("entry_script: train.py\nexperiment: test\n")

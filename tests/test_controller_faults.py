@@ -41,7 +41,7 @@ def test_a_run_sees_the_gpus_of_its_own_terminal_and_nobodys_token(
     monkeypatch.setenv("TOKEN", "secret of the controller")
     yard.serve()
 
-    said = [(yard.run_folder(run) / "outputs/said").read_text() for run in (first, second)]
+    said = [yard.text(run, "outputs/said") for run in (first, second)]
     assert said == ["['1', None]", "['2', None]"]
 
 
@@ -96,7 +96,7 @@ def test_a_run_that_tyard_fails_keeps_its_outputs_for_a_later_one(
     outputs = run.outputs()
     assert outputs is not None
     assert [file.path for file in outputs.files] == ["outputs/kept"]
-    assert not (yard.run_folder(run) / "launch/reserve").exists()
+    assert not (yard.work_folder(run) / "launch/reserve").exists()
     later = yard.run("import os; assert os.path.exists('outputs/kept')", resume_from=run.id)
     assert later.state().stage == "Completed"
 
@@ -121,7 +121,7 @@ def test_a_submission_that_was_killed_leaves_no_run(yard: Yard) -> None:
 
         return before
 
-    for key_end in ("/snapshot.json", "/job.json", "queue/local/test-0004"):
+    for key_end in ("/snapshot.json", "/job.json", f"/{yard.workspace.queue('local')}/test-0004"):
         workspace.__dict__["store"] = StoreThat(yard.workspace.store, dies_at(key_end))
         with pytest.raises(KeyboardInterrupt):
             submit(workspace, whole.job, lambda text: None)

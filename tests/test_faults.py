@@ -139,7 +139,7 @@ hoard = [bytearray(1 << 20) for _ in range(1 << 12)]
     run = start_and_wait(yard, script)
     wait_until(lambda: "pid" in yard.record(run, "tasks/worker-0.started.json"), "the script's pid is known")
     memory_limit(yard.record(run, "tasks/worker-0.started.json")["pid"], 64 << 20)
-    (yard.run_folder(run) / "outputs" / "limited").touch()
+    (yard.work_folder(run) / "outputs" / "limited").touch()
     assert end_of(yard, run) == ("Failed", f"worker-0 on {host()}: the kernel killed it because memory ran out")
 
 
@@ -172,7 +172,7 @@ def test_tasks_go_on_without_their_launch_script(yard: Yard) -> None:
     script = "import os, time\nwhile not os.path.exists('outputs/go'): time.sleep(0.01)"
     run = start_and_wait(yard, script, "tasks/worker-1.started.json", **WORKERS)
     os.kill(pid_of(yard, run, "launch/run.sh"), signal.SIGKILL)
-    (yard.run_folder(run) / "outputs" / "go").touch()
+    (yard.work_folder(run) / "outputs" / "go").touch()
     assert end_of(yard, run) == ("Completed", None)
 
 
@@ -333,6 +333,7 @@ print(letters, peak_kib())
 """
 
 
+@pytest.mark.parametrize("yard", ["folder"], indirect=True)
 def test_a_line_of_a_gigabyte_is_followed_in_little_memory(yard: Yard) -> None:
     run = yard.submit("import sys\nfor _ in range(1024): sys.stdout.write('x' * (1 << 20))")
     process = yard.start_controller()
@@ -343,4 +344,4 @@ def test_a_line_of_a_gigabyte_is_followed_in_little_memory(yard: Yard) -> None:
     assert peak_kib < 100 << 10
     assert end_of(yard, run) == ("Completed", None)
     assert {len(line) for line in run.log_tail("worker-0")} == {500}
-    (yard.run_folder(run) / "logs" / "worker-0.log").unlink()
+    (yard.work_folder(run) / "logs" / "worker-0.log").unlink()

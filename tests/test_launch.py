@@ -3,8 +3,8 @@
 import pytest
 
 from launching import Yard, parameter_server
-from tensoryard.controller import launch_files
 from tensoryard.job import DatastoreReference
+from tensoryard.preparing import launch_files
 from tensoryard.render import Placement
 
 SAY_WHO = """
@@ -39,7 +39,7 @@ def test_every_task_runs_and_has_its_log(yard: Yard, way: str, tasks: list[str])
     run = yard.run(SAY_WHO, **WAYS[way])
     assert (run.state().stage, run.state().reason) == ("Completed", None)
     if way != "parameter_server":  # there the chief may end before the others have begun
-        assert [path.stem for path in sorted(yard.run_folder(run).glob("outputs/*.json"))] == tasks
+        assert [name for name in run.file_names() if "outputs/" in name] == [f"outputs/{task}.json" for task in tasks]
         assert {task: yard.log(run, task) for task in tasks} == {task: f"{task}\n" for task in tasks}
     assert yard.leftovers(run) == []
 
@@ -51,23 +51,18 @@ def test_what_render_shows_is_what_a_run_executed(yard: Yard, way: str) -> None:
     ports = yard.record(run, "launch/layout.json")["ports"]
     placement = Placement("local", ("localhost",) * run.job.node_count, tuple(ports))
     shown = launch_files(yard.workspace, run.job, run.id, placement)
-    folder = yard.run_folder(run) / "launch"
-    assert shown == {name: (folder / name).read_text(encoding="utf-8") for name in shown}
-    assert sorted(shown) == sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.name in ("run.sh", "layout.json") or path.parent.name == "tf_config"
-    )
+    assert shown == {name: yard.text(run, f"launch/{name}") for name in shown}
+    kept = [entry.key.removeprefix(run.key("launch/")) for entry in run.store.list(run.key("launch/"))]
+    assert sorted(shown) == [name for name in kept if name in ("run.sh", "layout.json") or "tf_config/" in name]
 
 
 @pytest.mark.parametrize("way", ["multi_worker_mirrored", "parameter_server"])
 def test_a_script_sees_the_rendered_tf_config(yard: Yard, way: str) -> None:
     run = yard.run(SAY_WHO + WAITS_FOR_ALL, **WAYS[way])
     assert run.state().stage == "Completed"
-    folder = yard.run_folder(run)
     for task in (task.name for task in run.job.tasks()):
         seen = yard.record(run, f"outputs/{task}.json")["TF_CONFIG"]
-        assert (folder / "launch" / "tf_config" / f"{task}.json").read_text() == seen + "\n"
+        assert yard.text(run, f"launch/tf_config/{task}.json") == seen + "\n"
 
 
 def test_data_of_the_datastore_reaches_the_script(yard: Yard) -> None:

@@ -100,8 +100,7 @@ def test_outputs_of_a_failed_run_are_kept(yard: Yard) -> None:
 
 def test_outputs_that_cannot_be_read_are_named(yard: Yard) -> None:
     run = yard.run("")
-    path = yard.run_folder(run) / "outputs.json"
-    path.write_text("{")
+    yard.replace(run, "outputs.json", b"{")
     with pytest.raises(CorruptRecordError, match=f"^run `{run.id}`: outputs.json cannot be read: "):
         RunRecord(run.store, run.id).outputs()
 
@@ -109,8 +108,9 @@ def test_outputs_that_cannot_be_read_are_named(yard: Yard) -> None:
 def test_the_list_is_final(yard: Yard) -> None:
     """Whoever comes later, as a controller started anew does, gets the list that was written."""
     run = yard.run("open('outputs/a', 'w').close()")
-    (yard.run_folder(run) / "outputs" / "late").touch()
-    assert conclude(run, yard.run_folder(run)) == run.outputs()
+    (yard.work_folder(run) / "outputs").mkdir(parents=True, exist_ok=True)
+    (yard.work_folder(run) / "outputs" / "late").touch()
+    assert conclude(run, yard.work_folder(run)) == run.outputs()
 
 
 @pytest.mark.parametrize(

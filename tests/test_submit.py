@@ -12,7 +12,6 @@ import pytest
 from launching import Yard
 from tensoryard.errors import JobError, UsageError
 from tensoryard.run import RunRecord, list_runs
-from tensoryard.store import keys
 from tensoryard.workspace import Workspace
 
 EXAMPLE = 'for example {"concurrent_runs": 2}'
@@ -24,7 +23,7 @@ def test_a_submitted_run_is_queued_and_remembers_its_job(yard: Yard) -> None:
     again = RunRecord(run.store, run.id)
     assert again.job == run.job
     assert again.job.tags == {"team": "vision"}
-    assert list(run.store.children(keys.queued("local"))) == [run.id]
+    assert yard.queued() == [run.id]
     assert again.state().stage == "NotStarted"
     assert again.state().facts["submitted"]["snapshot"] == run.snapshot().digest
 

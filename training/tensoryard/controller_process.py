@@ -95,25 +95,23 @@ def _be_controller(told: int) -> None:
 
 
 def fork_controller(workspace: "Workspace") -> None:
-    """See that a controller is at work, from a process without threads."""
-    from tensoryard.controller import controller_lock
+    """See that a controller is at work on what is queued, from a process without threads."""
+    from tensoryard.store import is_folder
 
-    with controller_lock(workspace) as held:
-        if not held:
-            return
-    ForkedController().start(workspace)
+    if not is_folder(workspace.store):
+        # What reaches a store over a network may have threads of its own, which a fork would break.
+        spawn_controller(workspace)
+    elif _is_wanted(workspace):
+        ForkedController().start(workspace)
 
 
 def spawn_controller(workspace: "Workspace") -> None:
-    """See that a controller is at work, from any Python program."""
+    """See that a controller is at work on what is queued, from any Python program."""
     import subprocess
     import threading
 
-    from tensoryard.controller import controller_lock
-
-    with controller_lock(workspace) as held:
-        if not held:
-            return
+    if not _is_wanted(workspace):
+        return
     with (workspace.root / LOG).open("ab") as log:
         process = subprocess.Popen(
             # -P: a project may hold modules of any name, and `-m` would look in its folder first.
@@ -125,6 +123,18 @@ def spawn_controller(workspace: "Workspace") -> None:
         )
     # Waited for beside the program, which may go on for days: an ended controller would stay a zombie.
     threading.Thread(target=process.wait, daemon=True).start()
+
+
+def _is_wanted(workspace: "Workspace") -> bool:
+    """Whether runs wait for this machine and no controller is at work; others' runs are their own controllers'."""
+    from tensoryard.controller import controller_lock
+    from tensoryard.store import keys
+    from tensoryard.targets import LOCAL
+
+    with controller_lock(workspace) as held:
+        if not held:
+            return False
+    return next(iter(workspace.store.children(keys.queued(workspace.queue(LOCAL)))), None) is not None
 
 
 if __name__ == "__main__":

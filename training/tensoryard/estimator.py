@@ -10,6 +10,7 @@ import msgspec
 
 from tensoryard.errors import JobError, LayoutError
 from tensoryard.job import DatastoreReference, Job
+from tensoryard.targets import LOCAL
 
 if TYPE_CHECKING:
     from tensoryard.experiment import Run
@@ -85,7 +86,7 @@ class TensorFlow:
         *,
         entry_script: str | None = None,
         script_params: Mapping[str, Any] | None = None,
-        compute_target: Any = "local",
+        compute_target: Any = LOCAL,
         use_gpu: bool = False,
         node_count: int = 1,
         process_count_per_node: int = 1,
@@ -194,7 +195,7 @@ class ScriptRunConfig(TensorFlow):
         source_directory: str | Path,
         script: str,
         arguments: Sequence[Any] | None = None,
-        compute_target: Any = "local",
+        compute_target: Any = LOCAL,
         *,
         distributed_job_config: MpiConfiguration | TensorflowConfiguration | None = None,
         **others: Any,
@@ -236,7 +237,7 @@ def _script_value(value: Any) -> Any:
 
 def _target_name(target: Any) -> str:
     if target is None:
-        return "local"
+        return LOCAL
     name = getattr(target, "name", None)
     if not isinstance(name, str):
         raise JobError(f"compute_target: got {target!r}, expected a name such as `local` or a ComputeTarget")

@@ -13,8 +13,8 @@ from tensoryard import context
 from tensoryard.errors import JobError, NotFoundError, UsageError
 from tensoryard.estimator import TensorFlow
 from tensoryard.job import Job
-from tensoryard.run import ENDS, Event, RunState, find_run, list_runs, utc
-from tensoryard.store import keys
+from tensoryard.run import ENDS, Event, RunState, find_run, list_runs, run_ids, utc
+from tensoryard.store import is_folder, keys
 
 if TYPE_CHECKING:
     from tensoryard.model import Model
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _STATUS = {"Scaling": "Queued", "Post-processing": "Finalizing"}
 _LOOK_SECONDS = 0.1
+_LOOK_REMOTE_SECONDS = 1.0
 _CONTROLLER_SECONDS = 2.0
 
 
@@ -42,8 +43,9 @@ class Experiment:
     @staticmethod
     def list(workspace: "Workspace", experiment_name: str | None = None) -> "list[Experiment]":
         """Every experiment that has a run, by name; experiment_name: that one alone."""
-        names = {run.id.rpartition("-")[0] for run in list_runs(workspace.store)}
-        return [Experiment(workspace, name) for name in sorted(names) if experiment_name in (None, name)]
+        names = {run_id.rpartition("-")[0] for run_id in run_ids(workspace.store)}
+        wanted = sorted(name for name in names if experiment_name in (None, name))
+        return [Experiment(workspace, name) for name in wanted if any(list_runs(workspace.store, name))]
 
     def submit(self, config: TensorFlow | Job, tags: Mapping[str, str] | None = None) -> "Run":
         """
@@ -329,6 +331,7 @@ class Run:
 
     def _wait(self) -> None:
         state, offset, looked_at = RunState(), 0, time.monotonic()
+        pause = _LOOK_SECONDS if is_folder(self._record.store) else _LOOK_REMOTE_SECONDS
         while True:
             events, offset = self._record.events(offset)
             for event in events:
@@ -338,7 +341,7 @@ class Run:
             if time.monotonic() - looked_at > _CONTROLLER_SECONDS:
                 looked_at = time.monotonic()
                 self._ensure_controller()
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(pause)
 
     def _follow(self) -> None:
         from tensoryard.stream import LogLine, follow

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from tensoryard.errors import JobError, LayoutError
 from tensoryard.store import keys
+from tensoryard.targets import LOCAL
 from tensoryard.tf_config import Task, place
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         dict[str, ScriptValue],
         Meta(description="Arguments of the script in this order; a value of null passes the name alone"),
     ] = {}
-    compute_target: Annotated[str, Meta(description="Where it runs; `local` is this machine")] = "local"
+    compute_target: Annotated[str, Meta(description="Where it runs; `local` is this machine")] = LOCAL
     use_gpu: Annotated[bool, Meta(description="TensorFlow with CUDA; the run fails when no GPU is found")] = False
     node_count: Annotated[int, Meta(ge=1, description="Nodes; on this machine they are simulated")] = 1
     process_count_per_node: Annotated[

@@ -3,28 +3,32 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
+from tensoryard.mirror import ChangingError, keep_whole
 from tensoryard.run import OutputFile, Outputs, RunRecord
-from tensoryard.store import keys
+from tensoryard.store import Entry, is_folder, keys
+from tensoryard.store.parallel import each
 
 
 def conclude(run: RunRecord, folder: Path) -> Outputs:
     """
     outputs.json of a run whose tasks have ended, written if it is not there yet.
 
-    folder: the run's, with outputs/ in it. A link is followed only to a file inside outputs/; anything else
-    that is no file, or has a name that no store can hold, is left out with a warning.
+    folder: in which the run was worked on, with outputs/ in it; with a store that is no folder they are carried
+    there. A link is followed only to a file inside outputs/; anything else that is no file, or has a name that no
+    store can hold, is left out with a warning.
     """
     found = run.outputs()
     if found is not None:
         return found
     warnings = _take_back(folder)
-    files = []
+    # What a controller that was killed has carried.
+    there = {} if is_folder(run.store) else {entry.key: entry for entry in run.store.list(run.key("outputs/"))}
 
     def leave_out(name: str, reason: object) -> None:
         # A name may hold anything, half characters and line breaks too: shown as Python would write it.
@@ -34,12 +38,15 @@ def conclude(run: RunRecord, folder: Path) -> Outputs:
     def leave_out_folder(error: OSError) -> None:
         leave_out(Path(error.filename).relative_to(folder).as_posix(), error.strerror)
 
-    for path in _walk(folder / "outputs", leave_out_folder):
+    def listed(path: Path) -> OutputFile | None:
         name = path.relative_to(folder).as_posix()
         try:
-            files.append(_listed(run, path, name, folder / "outputs"))
-        except _LeftOutError as reason:
+            return _listed(run, path, name, folder / "outputs", there)
+        except (_LeftOutError, ChangingError) as reason:
             leave_out(name, reason)
+            return None
+
+    files = [file for file in each(run.store, listed, _walk(folder / "outputs", leave_out_folder)) if file]
     outputs = Outputs(tuple(sorted(files, key=lambda file: file.path)), tuple(warnings))
     try:
         run.store.put(run.key("outputs.json"), msgspec.json.encode(outputs))
@@ -52,7 +59,7 @@ class _LeftOutError(Exception):
     """Why a path is not among the outputs."""
 
 
-def _listed(run: RunRecord, path: Path, name: str, top: Path) -> OutputFile:
+def _listed(run: RunRecord, path: Path, name: str, top: Path, there: Mapping[str, Entry]) -> OutputFile:
     try:
         if path.is_symlink() and not _is_inside(path, top):
             raise _LeftOutError(f"it is a link to {path.readlink()}, outside of ./outputs")
@@ -61,11 +68,12 @@ def _listed(run: RunRecord, path: Path, name: str, top: Path) -> OutputFile:
             raise _LeftOutError("it is no file")
         key = keys.check_key(run.key(name), "its name cannot be kept")
         digest = _sha256(path)
+        entry = None if is_folder(run.store) else keep_whole(run, key, path, there.get(key), status)
     except OSError as error:
         raise _LeftOutError(error.strerror or str(error)) from None
     except UsageError as error:
         raise _LeftOutError(error.message) from None
-    entry = run.store.stat(key)
+    entry = entry or run.store.stat(key)
     if entry is None:
         raise NotFoundError(f"run `{run.id}`: {name} went away while it was listed")
     return OutputFile(name, status.st_size, digest, entry.etag)

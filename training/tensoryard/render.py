@@ -10,17 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from tensoryard import templates
 from tensoryard.errors import JobError, UsageError
 from tensoryard.job import DatastoreReference, Job
+from tensoryard.targets import SchedulerName
 from tensoryard.tf_config import Task, addresses, tf_configs
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-SchedulerName = Literal["local", "slurm"]
 
 _TEMPLATES = {
     "single": "single.sh.j2",

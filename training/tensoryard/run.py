@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -299,15 +300,22 @@ class RunRecord:
 
 def list_runs(store: Store, experiment: str | None = None) -> Iterator[RunRecord]:
     """Runs, newest first."""
+    ids = run_ids(store)
+    yield from _submitted(store, (name for name in ids if experiment in (None, name.rpartition("-")[0])))
+
+
+def _submitted(store: Store, ids: Iterable[str]) -> Iterator[RunRecord]:
+    return (run for run_id in ids if (run := RunRecord(store, run_id)).was_submitted())
+
+
+def run_ids(store: Store) -> list[str]:
+    """Ids, newest first; among them those of submissions that were cut short."""
     found = [
         (parsed[1], name.rstrip("/"))
         for name in store.children(keys.RUNS)
         if (parsed := keys.parse_run_id(name.rstrip("/")))
     ]
-    for _, run_id in sorted(found, reverse=True):
-        run = RunRecord(store, run_id)
-        if (experiment is None or run_id.rpartition("-")[0] == experiment) and run.was_submitted():
-            yield run
+    return [run_id for _, run_id in sorted(found, reverse=True)]
 
 
 def find_run(store: Store, text: str) -> RunRecord:
@@ -318,23 +326,26 @@ def find_run(store: Store, text: str) -> RunRecord:
     """
     if keys.parse_run_id(text) and RunRecord(store, text).was_submitted():
         return RunRecord(store, text)
-    runs = list(list_runs(store))
-    if text == "latest" and runs:
-        return runs[0]
-    # Not isdigit(): it takes `²` too. Not int(): it refuses 5,000 digits.
-    if text.isascii() and text.isdecimal():
-        ending = f"-{text.lstrip('0').zfill(4)}"
-        for run in runs:
-            if run.id.endswith(ending):
-                return run
+    # Whether one was submitted is a request of its own, so it is asked of few.
+    ids = run_ids(store)
+    if text == "latest":
+        meant = ids
+    else:
+        # Not isdigit(): it takes `²` too. Not int(): it refuses 5,000 digits.
+        ending = f"-{text.lstrip('0').zfill(4)}" if text.isascii() and text.isdecimal() else None
+        meant = [run_id for run_id in ids if ending and run_id.endswith(ending)]
+    for run in _submitted(store, meant):
+        return run
     import difflib
 
-    ids = [run.id for run in runs]
-    near = difflib.get_close_matches(text, ["latest", *ids], n=3) if runs else []
+    near = [run.id for run in islice(_submitted(store, difflib.get_close_matches(text, ids, n=6)), 3)]
+    newest = [run.id for run in islice(_submitted(store, ids), 3)]
+    if newest and difflib.get_close_matches(text, ["latest"]):
+        near = difflib.get_close_matches(text, ["latest", *near], n=3)
     if near:
         hint = f"did you mean {' or '.join(f'`{name}`' for name in near)}?"
-    elif runs:
-        hint = f"runs here: {', '.join(ids[:3])}"
+    elif newest:
+        hint = f"runs here: {', '.join(newest)}"
     else:
         hint = "there are no runs here yet; `tyard run job.yaml` makes one"
     raise NotFoundError(f"run: there is no `{text}`", hint)

@@ -13,6 +13,7 @@ import msgspec
 
 from tensoryard.errors import AlreadyExistsError, CorruptRecordError, JobError
 from tensoryard.store import Store, keys
+from tensoryard.store.parallel import each
 
 # Never part of a snapshot: what tools leave behind, and the two folders that the run makes itself.
 _ALWAYS_IGNORED = {
@@ -46,16 +47,17 @@ class Snapshot(msgspec.Struct, frozen=True):
     digest: str
 
 
-def take(store: Store, source: Path, say: Callable[[str], None]) -> Snapshot:
+def take(store: Store, source: Path, say: Callable[[str], None], workspace: Path | None = None) -> Snapshot:
     """
     The snapshot of a folder, its contents kept in the store.
 
-    say: is told of the size and the largest files before more than 300 MiB are copied. A store that lies in the
-    folder is no part of it.
+    say: is told of the size and the largest files before more than 300 MiB are copied; workspace: its folder, which
+    is no part of the snapshot when it lies in the source folder, as no store is.
     Raises JobError, before anything is kept, for a link that leads out of the folder and for a file that cannot
     be read.
     """
-    paths = sorted(_files(source, store.local_path("")), key=lambda path: path.relative_to(source).as_posix())
+    apart = [folder for folder in (workspace, store.local_path("")) if folder is not None]
+    paths = sorted(_files(source, apart), key=lambda path: path.relative_to(source).as_posix())
     for path in paths:
         with _read_errors(path.relative_to(source).as_posix()):
             path.open("rb").close()
@@ -68,7 +70,7 @@ def take(store: Store, source: Path, say: Callable[[str], None]) -> Snapshot:
             f"The source folder holds {total >> 20} MiB in {len(paths)} files; the largest: {named}. "
             "List what the script does not need in .tyardignore, and keep data in the datastore (tyard data upload)"
         )
-    files = tuple(_keep(store, source, path) for path in paths)
+    files = tuple(each(store, lambda path: _keep(store, source, path), paths))
     return Snapshot(files, hashlib.sha256(msgspec.json.encode(files)).hexdigest())
 
 
@@ -77,7 +79,8 @@ def lay_out(store: Store, snapshot: Snapshot, folder: Path) -> None:
     aside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    for file in snapshot.files:
+
+    def write(file: SnapshotFile) -> None:
         if PurePosixPath(file.path).is_absolute() or ".." in PurePosixPath(file.path).parts:
             raise CorruptRecordError(f"snapshot.json: got the path {file.path!r}, which leads out of the folder")
         path = aside / file.path
@@ -90,11 +93,14 @@ def lay_out(store: Store, snapshot: Snapshot, folder: Path) -> None:
 
             download(store, keys.content(file.sha256), path, file.sha256)
         path.chmod(0o755 if file.executable else 0o644)
+
+    each(store, write, snapshot.files)
     aside.rename(folder)
 
 
-def _files(source: Path, store: Path | None) -> Iterator[Path]:
+def _files(source: Path, apart: list[Path]) -> Iterator[Path]:
     ignored = _ignore_rules(source)
+    not_part = {folder.resolve() for folder in apart}
 
     def refuse(error: OSError) -> None:
         raise _closed_folder(source, Path(error.filename), error.errno)
@@ -110,7 +116,7 @@ def _files(source: Path, store: Path | None) -> Iterator[Path]:
                 raise _closed_folder(source, here / name, errno.EACCES)
             if (here / name / "pyvenv.cfg").exists():
                 continue  # a virtual environment: the job has one of its own
-            if store is not None and (here / name).resolve() == store.resolve():
+            if (here / name).resolve() in not_part:
                 continue
             if (here / name).is_symlink():
                 raise JobError(

@@ -7,16 +7,19 @@ from typing import NamedTuple
 
 from tensoryard.errors import NotFoundError
 from tensoryard.run import Event, RunRecord, RunState
+from tensoryard.store import is_folder
 
 # A line longer than this is passed on in pieces: a log may be one line of a gigabyte.
 LINE_BYTES = 64 << 10
 READ_BYTES = 256 << 10
+READ_REMOTE_BYTES = 1 << 20  # each read is a way over a network
 # A task that writes faster than this reads would otherwise keep everything else from being seen.
 READS_A_LOOK = 32
 # A folder is looked at less often the longer it has been silent: looking takes time from the script.
 FOLDER_SECONDS = 0.05
 FOLDER_SILENT_SECONDS = 0.15
-REMOTE_SECONDS = 2.0
+# With what is behind on its way there, a line is seen 3 s after it was written at the latest.
+REMOTE_SECONDS = 1.0
 CONTROLLER_SECONDS = 2.0
 
 
@@ -37,15 +40,19 @@ class _Log:
         self.task = task
         self.run = run
         self.key = run.key(f"logs/{task}.log")
+        self.local = is_folder(run.store)
         self.offset = 0
+        self.size_bytes: int | None = None
         self.rest = b""
         self.bar = b""
 
     def lines(self, reads: int | None = READS_A_LOOK) -> Iterator[LogLine]:
         """Lines that have been completed since the last look; reads: at most so many, None for all there are."""
         for _ in itertools.count() if reads is None else range(reads):
+            if self.size_bytes is not None and self.offset >= self.size_bytes:
+                return
             try:
-                data = self.run.store.read(self.key, self.offset, READ_BYTES)
+                data = self.run.store.read(self.key, self.offset, READ_BYTES if self.local else READ_REMOTE_BYTES)
             except NotFoundError:
                 return
             if not data:
@@ -105,13 +112,15 @@ def follow(
     sleep: waits so many seconds, or less.
     Yields None when there is nothing new, so that a caller can do something else.
     """
-    local = run.store.local_path(run.key("")) is not None
+    local = is_folder(run.store)
     logs = [_Log(run, name) for name in ("preparing", "launch", *(task.name for task in run.job.tasks()))]
     state = RunState()
     offset = 0
     checked = heard = time.monotonic()
     while True:
         events, offset = run.events(offset)
+        if not local:
+            _look_at_sizes(run, logs)
         for event in events:
             if event.stage is None or not _is_end(event):
                 # What was written in the stage that is left comes before its end.
@@ -134,7 +143,17 @@ def follow(
         if events or sum(log.offset for log in logs) > before:
             heard = now
         yield None
-        sleep(min(max(FOLDER_SECONDS, (now - heard) / 20), FOLDER_SILENT_SECONDS) if local else REMOTE_SECONDS)
+        if local:
+            sleep(min(max(FOLDER_SECONDS, (now - heard) / 20), FOLDER_SILENT_SECONDS))
+        elif all(log.offset >= (log.size_bytes or 0) for log in logs):
+            sleep(REMOTE_SECONDS)
+
+
+def _look_at_sizes(run: RunRecord, logs: list[_Log]) -> None:
+    """Learn in one request which logs have grown, where each look at one would be a request of its own."""
+    sizes = {entry.key: entry.size_bytes for entry in run.store.list(run.key("logs/"))}
+    for log in logs:
+        log.size_bytes = sizes.get(log.key, 0)
 
 
 def _is_end(event: Event) -> bool:

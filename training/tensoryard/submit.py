@@ -14,10 +14,10 @@ from tensoryard.job import Job, encode_job
 from tensoryard.run import RunRecord, find_run
 from tensoryard.snapshot import Snapshot
 from tensoryard.store import Store, keys
+from tensoryard.targets import LOCAL, targets
 from tensoryard.workspace import Workspace
 
 _TICKET = b"run-ticket-line\n"
-TARGETS = ("local",)
 
 
 def check(workspace: Workspace, job: Job) -> Job:
@@ -28,7 +28,7 @@ def check(workspace: Workspace, job: Job) -> Job:
     is not there, and NotFoundError for a run to resume from.
     """
     workspace.settings()
-    _check_target(job)
+    _check_target(workspace, job)
     for field, reference in job.references().items():
         from tensoryard.folders import holds  # not loaded by jobs without data
 
@@ -64,31 +64,32 @@ def submit(workspace: Workspace, job: Job, say: Callable[[str], None], taken: Sn
     job = _with_gpus(check(workspace, job))
     store = workspace.store
     if taken is None:
-        taken = snapshot.take(store, Path(job.source_directory), say)
+        taken = snapshot.take(store, Path(job.source_directory), say, workspace.root)
     run = RunRecord(store, keys.run_id(job.experiment, _next_number(store)))
     store.put(run.key("snapshot.json"), msgspec.json.encode(taken))
     store.put(run.key("job.json"), encode_job(job))
     # The commit point: a run that neither is queued nor has events was never asked for.
-    store.put(keys.queued(job.compute_target, run.id), b"")
+    store.put(keys.queued(workspace.queue(job.compute_target), run.id), b"")
     run.add(fact="submitted", host=socket.gethostname(), user=_user(), snapshot=taken.digest)
     return run
 
 
-def _check_target(job: Job) -> None:
-    if job.compute_target in TARGETS:
+def _check_target(workspace: Workspace, job: Job) -> None:
+    known = list(targets(workspace))
+    if job.compute_target in known:
         return
     import difflib
 
-    near = difflib.get_close_matches(job.compute_target, TARGETS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(job.compute_target, known, n=1, cutoff=0.5)
     raise JobError(
-        f"compute_target: got `{job.compute_target}`, this workspace has {', '.join(f'`{t}`' for t in TARGETS)}",
+        f"compute_target: got `{job.compute_target}`, this workspace has {', '.join(f'`{t}`' for t in known)}",
         hint=f"did you mean `{near[0]}`?" if near else "leave `compute_target` out for this machine",
     )
 
 
 def _check_machine(job: Job) -> None:
     """What this machine lacks for a job is told before an environment of gigabytes is built for it."""
-    if job.compute_target != "local":
+    if job.compute_target != LOCAL:
         return
     from importlib.util import find_spec
 
@@ -126,7 +127,7 @@ def _gpu_problem(job: Job) -> str | None:
 def _with_gpus(job: Job) -> Job:
     """CUDA_VISIBLE_DEVICES of this terminal means this run and is kept with it; nothing else is taken unasked."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None or job.compute_target != "local" or "CUDA_VISIBLE_DEVICES" in job.environment_variables:
+    if chosen is None or job.compute_target != LOCAL or "CUDA_VISIBLE_DEVICES" in job.environment_variables:
         return job
     variables = {**job.environment_variables, "CUDA_VISIBLE_DEVICES": chosen}
     return msgspec.structs.replace(job, environment_variables=variables)

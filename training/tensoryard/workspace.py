@@ -1,12 +1,14 @@
 """The workspace: where runs, data and models are kept, found from where the person stands."""
 
 import os
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tensoryard.errors import NotFoundError, UsageError
-from tensoryard.store import Store, keys
+from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
+from tensoryard.store import Store, is_folder, keys
+from tensoryard.targets import LOCAL
 
 if TYPE_CHECKING:
     from tensoryard.azureml.core.compute import ComputeTarget
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 FOLDER = ".tensoryard"
 SETTINGS = "workspace.json"
+# With a store that is no folder: where this machine works on runs, and the number that tells it from others.
+WORK = "work"
+MACHINE = "machine"
 
 
 class Workspace:
@@ -88,12 +93,34 @@ class Workspace:
 
         return Registry(self.store)
 
-    def run_folder(self, run_id: str) -> Path:
-        """The folder of a run on disks that its nodes share."""
-        folder = self.store.local_path(keys.run(run_id))
-        if folder is None:
-            raise NotFoundError(f"run `{run_id}`: this workspace keeps no runs on this machine's disks")
+    @cached_property
+    def work(self) -> Store:
+        """Where runs are worked on: the store itself when it is a folder, else a folder of this machine."""
+        from tensoryard.store.file import FileStore
+
+        return self.store if is_folder(self.store) else FileStore(self.root / WORK)
+
+    def work_folder(self, run_id: str) -> Path:
+        """The folder in which a run is worked on, on disks that its nodes share; there or not."""
+        folder = self.work.local_path(keys.run(run_id))
+        assert folder is not None
         return folder
+
+    def queue(self, target: str) -> str:
+        """
+        The name of the queue in which a target's runs wait.
+
+        `local` means this machine: of the machines that use one store over a network, each has a queue of its own.
+        """
+        if target != LOCAL or is_folder(self.store):
+            return target
+        from tensoryard.store.file import FileStore
+
+        own = FileStore(self.root)
+        if own.stat(MACHINE) is None:
+            with suppress(AlreadyExistsError):
+                own.put(MACHINE, os.urandom(6).hex().encode())
+        return f"{LOCAL}-{own.read(MACHINE).decode()}"
 
     def get_default_datastore(self) -> "Datastore":
         """The workspace's own datastore."""

@@ -204,12 +204,14 @@ def _environments() -> Finding:
 def _controller() -> Finding:
     from tensoryard.controller import controller_lock
     from tensoryard.store import keys
+    from tensoryard.targets import LOCAL
     from tensoryard.workspace import Workspace
 
     waiting: list[str] = []
     with contextlib.suppress(UsageError):  # another finding tells of a workspace that cannot be
         workspace = Workspace.from_config()
-        waiting = list(workspace.store.children(keys.queued("local"))) if workspace.root.is_dir() else []
+        if workspace.root.is_dir():
+            waiting = list(workspace.store.children(keys.queued(workspace.queue(LOCAL))))
     idle = True
     if waiting:
         with controller_lock(workspace) as idle:

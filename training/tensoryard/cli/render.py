@@ -25,8 +25,8 @@ def render(job: Path, scheduler: str, hosts: str | None, changes: tuple[str, ...
       tyard render job.yaml
       tyard render job.yaml --scheduler slurm --hosts gpu-1,gpu-2 --set node_count=2
     """
-    from tensoryard.controller import launch_files
     from tensoryard.job_file import load_job
+    from tensoryard.preparing import launch_files
     from tensoryard.render import Placement
     from tensoryard.store import keys
     from tensoryard.workspace import Workspace

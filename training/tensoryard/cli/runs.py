@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _STAGES = ("NotStarted", "Preparing", "Scaling", "Running", "Post-processing", "Completed", "Failed", "Canceled")
 _LOOK_SECONDS = 0.1
+_LOOK_REMOTE_SECONDS = 1.0
 _CONTROLLER_SECONDS = 2.0
 
 
@@ -138,6 +139,7 @@ def cancel(run: str, kill: bool, no_wait: bool) -> None:
       tyard runs cancel latest --kill
     """
     from tensoryard.controller_process import fork_controller
+    from tensoryard.store import is_folder
 
     workspace, record = named(run)
     before = record.state()
@@ -152,11 +154,12 @@ def cancel(run: str, kill: bool, no_wait: bool) -> None:
     click.echo(f"Canceling {record.id}", err=True)
     state = before
     looked = time.monotonic()
+    pause = _LOOK_SECONDS if is_folder(workspace.store) else _LOOK_REMOTE_SECONDS
     while not (state := record.state()).ended:
         if time.monotonic() - looked > _CONTROLLER_SECONDS:
             looked = time.monotonic()
             fork_controller(workspace)
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(pause)
     if state.stage == "Canceled":
         click.echo(f"Canceled {record.id}")
     else:
@@ -202,16 +205,21 @@ def resubmit(ctx: click.Context, run: str, changes: tuple[str, ...], detach: boo
 def _summaries(workspace: "Workspace", experiment: str | None, stage: str | None) -> Iterator[dict[str, Any]]:
     from tensoryard.cli.run_facts import summary
     from tensoryard.errors import TensoryardError
-    from tensoryard.run import list_runs
+    from tensoryard.run import RunRecord, run_ids
+    from tensoryard.store.parallel import in_batches
 
-    for run in list_runs(workspace.store, experiment):
+    def row(run_id: str) -> dict[str, Any] | None:
+        run = RunRecord(workspace.store, run_id)
         try:
-            row = summary(run)
+            return summary(run) if run.was_submitted() else None
         except TensoryardError as error:
-            click.echo(f"warning: {run.id} cannot be read: {error.message}", err=True)
-            continue
-        if stage is None or row["stage"] == stage:
-            yield row
+            click.echo(f"warning: {run_id} cannot be read: {error.message}", err=True)
+            return None
+
+    wanted = [run_id for run_id in run_ids(workspace.store) if experiment in (None, run_id.rpartition("-")[0])]
+    for found in in_batches(workspace.store, row, wanted):
+        if found is not None and (stage is None or found["stage"] == stage):
+            yield found
 
 
 def _print_details(found: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tensoryard.azureml.exceptions import ComputeTargetException
 from tensoryard.errors import UsageError
-from tensoryard.submit import TARGETS
+from tensoryard.targets import LOCAL, targets
 
 if TYPE_CHECKING:
     from tensoryard.workspace import Workspace
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["AmlCompute", "ComputeTarget"]
 
 _NOT_FROM_PYTHON = "a compute target is not made from Python"
-_HINT = "`local` is this machine and always there: name it in `compute_target`"
+_HINT = f"`{LOCAL}` is this machine and always there: name it in `compute_target`"
 
 
 class ComputeTarget:
@@ -23,8 +23,8 @@ class ComputeTarget:
     """
 
     def __init__(self, workspace: "Workspace", name: str) -> None:
-        if name not in TARGETS:
-            known = ", ".join(f"`{target}`" for target in TARGETS)
+        if name not in targets(workspace):
+            known = ", ".join(f"`{target}`" for target in targets(workspace))
             raise ComputeTargetException(f"compute_target: there is no `{name}`, this workspace has {known}", _HINT)
         self.workspace = workspace
         self.name = name
@@ -36,7 +36,7 @@ class ComputeTarget:
     @classmethod
     def all(cls, workspace: "Workspace") -> "dict[str, ComputeTarget]":
         """Every compute target of a workspace by name."""
-        return {name: cls(workspace, name) for name in TARGETS}
+        return {name: cls(workspace, name) for name in targets(workspace)}
 
     @staticmethod
     def list(workspace: "Workspace") -> "list[ComputeTarget]":

@@ -1,0 +1,114 @@
+"""What lies in a run's work folder before it is launched: its source, its data, the launch files."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tensoryard import context, snapshot
+from tensoryard.errors import NotFoundError
+from tensoryard.job import DatastoreReference, Job
+from tensoryard.render import Placement, render
+from tensoryard.run import RunRecord
+from tensoryard.store import Store, keys
+from tensoryard.store.parallel import each
+from tensoryard.store.transfer import download
+from tensoryard.text import size
+from tensoryard.workspace import Workspace
+
+RESERVE_BYTES = 256 << 10
+
+
+def make_folders(folder: Path) -> None:
+    """The folders of a run, and disk space for the events and the list of outputs at its end."""
+    for name in ("launch/path", "tasks", "logs", "outputs", "metrics"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    # Should the script fill the disk.
+    (folder / "launch" / "reserve").write_bytes(bytes(RESERVE_BYTES))
+
+
+def lay_out_source(run: RunRecord, folder: Path) -> None:
+    """The snapshot, where the script runs, with ./outputs and ./logs leading to those of the run."""
+    if not (folder / "source").exists():
+        snapshot.lay_out(run.store, run.snapshot(), folder / "source")
+    for name in ("outputs", "logs"):
+        link = folder / "source" / name
+        if not link.is_symlink():
+            link.symlink_to(f"../{name}")
+
+
+def lay_out_support(folder: Path) -> None:
+    """What tyard has beside and inside of the user's script."""
+    # `rank.py` is not imported here: what it needs on the node would slow the start of every run.
+    for name in ("rank.py", "end_record.py", "tf_config.py"):
+        shutil.copyfile(Path(__file__).with_name(name), folder / "launch" / name)
+    package = folder / "launch" / "path" / "tensoryard"
+    (package / "azureml" / "core").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(str(context.__file__), package / "__init__.py")
+    # Scripts written for Azure ML: `from tensoryard.azureml.core import Run`, or from `.core.run`.
+    for name in ("core/__init__.py", "core/run.py"):
+        (package / "azureml" / name).write_text("from tensoryard import Run as Run\n", encoding="utf-8")
+
+
+def bring_data(store: Store, job: Job, folder: Path, log: Callable[[str], None], look: Callable[[], None]) -> None:
+    """
+    Copies of the data that the job downloads, or cannot mount, where `launch_files` says that they are.
+
+    log: is told what is copied; look: is called before each file, to raise when the run is canceled.
+    """
+    for reference, target in _brought_to(folder, job).items():
+        if _mounted(store, reference) is not None:
+            continue
+        look()
+        if target.exists():
+            continue
+        aside = target.with_name(f".{target.name}.part")
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        below = keys.data_below(reference.path)
+        one = store.stat(keys.data(reference.path)) if reference.path else None
+        entries = [one] if one else list(store.list(below))
+        if not entries:
+            raise NotFoundError(f"there is no `{reference.path}` in the datastore any more")
+        why = ", which cannot be mounted: the datastore is no folder of this machine" * (reference.mode == "mount")
+        amount = f"{len(entries)} file{'' if len(entries) == 1 else 's'}, {size(sum(e.size_bytes for e in entries))}"
+        log(f"Downloading `{reference.path or 'the datastore'}`{why} ({amount})")
+
+        def bring(key: str, path: Path) -> None:
+            look()
+            download(store, key, path)
+
+        paths = [(entry.key, aside if one else aside / entry.key.removeprefix(below)) for entry in entries]
+        each(store, lambda pair: bring(*pair), paths)
+        aside.rename(target)
+
+
+def bring_outputs(run: RunRecord, earlier_id: str, folder: Path) -> None:
+    """The outputs of an earlier run, checked, as the outputs that this one goes on from."""
+    earlier = RunRecord(run.store, earlier_id)
+    found = earlier.outputs()
+    each(
+        run.store,
+        lambda file: download(run.store, earlier.key(file.path), folder / file.path, file.sha256, file.size_bytes),
+        found.files if found else (),
+    )
+
+
+def launch_files(workspace: Workspace, job: Job, run_id: str, placement: Placement) -> dict[str, str]:
+    """The rendered files of a run: `render` with the paths that this workspace gives it."""
+    folder = workspace.work_folder(run_id)
+    paths = {
+        reference: str(_mounted(workspace.store, reference) or brought)
+        for reference, brought in _brought_to(folder, job).items()
+    }
+    return render(job, placement, run_id=run_id, run_dir=str(folder), local_paths=paths)
+
+
+def _mounted(store: Store, reference: DatastoreReference) -> Path | None:
+    """Where data that is to be mounted lies, or None when it has to be copied."""
+    return store.local_path(keys.data(reference.path)) if reference.mode == "mount" else None
+
+
+def _brought_to(folder: Path, job: Job) -> dict[DatastoreReference, Path]:
+    """Where each reference is copied to: a folder for each, as one may be a part of another."""
+    references = dict.fromkeys(job.references().values())
+    return {reference: folder / "inputs" / str(at) / reference.path for at, reference in enumerate(references)}
