@@ -14,6 +14,8 @@ from launching import NotAFolder, Yard
 from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 
+pytest_plugins = ["services.azurite_fixtures"]
+
 ODD_NAMES = ["with blank", 'a "quote"', "it's", "$HOME", "naïve-été", "日本", "a;b&c", "-rf", "~", "%41", "*?[x]"]
 
 
@@ -43,11 +45,14 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden"))
 
 
-@pytest.fixture(params=["file"])
+@pytest.fixture(params=["file", "blob"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """Every implementation of the store, one after the other; each is empty."""
-    makers: dict[str, Callable[[], Store]] = {"file": lambda: FileStore(tmp_path / "store")}
-    return makers[request.param]()
+    if request.param == "file":
+        return FileStore(tmp_path / "store")
+    from tensoryard.store.blob import BlobStore
+
+    return BlobStore(request.getfixturevalue("blob_account"))
 
 
 @pytest.fixture(params=ODD_NAMES)

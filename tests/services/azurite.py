@@ -1,0 +1,119 @@
+"""
+Azurite, Microsoft's own emulator of blob storage, as npm has it: the real REST protocol on a port of this machine.
+
+What it lacks or gets wrong, so that no test may lean on it: no hierarchical namespace, no versions, no soft delete,
+no immutability; the tag index is immediate; roles are not checked; `x-ms-if-tags` is ignored when tags are set.
+"""
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+ACCOUNT = "devstoreaccount1"
+# Public: every Azurite has it. Source: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+_PACKAGE = Path(__file__).parent / "azurite_npm"
+_MAIN = Path("node_modules", "azurite", "dist", "src", "blob", "main.js")
+_STARTS_WITHIN_S = 60
+
+
+class Azurite:
+    """A running emulator, empty, its blobs in memory; `close` ends it, and so does the end of this process."""
+
+    def __init__(self) -> None:
+        home = installed()
+        argv = [str(_node(home)), str(home / _MAIN)]
+        argv += ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry"]
+        self._process = subprocess.Popen(
+            # Without --silent it would log every request into a pipe that somebody has to read.
+            [*argv, "--silent"],
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the tests: their ends still need storage
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+        self.pid = self._process.pid
+        self.url = self._wait_for_url()
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.url}/{ACCOUNT}"
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _wait_for_url(self) -> str:
+        said: list[str] = []
+        assert self._process.stdout is not None
+        watch = threading.Timer(_STARTS_WITHIN_S, self._process.kill)
+        watch.start()
+        try:
+            for line in self._process.stdout:
+                said.append(line)
+                if found := re.search(r"successfully listens on (http://\S+)", line):
+                    return found[1]
+        finally:
+            watch.cancel()
+        self.close()
+        raise AssertionError(f"Azurite ended before it listened; it said:\n{''.join(said)}")
+
+
+def installed() -> Path:
+    """
+    The folder that Azurite is installed in, by npm and as locked; installed now if it was not.
+
+    Raises AssertionError with what to install when there is no npm.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensoryard-tests"
+    locked = (_PACKAGE / "package-lock.json").read_bytes()
+    home = cache / f"azurite-{hashlib.sha256(locked).hexdigest()[:12]}"
+    if (home / "installed").exists():
+        return home
+    npm = shutil.which("npm")
+    assert npm, "the tests need npm for Azurite, blob storage's emulator: apt-get install npm (brew install node)"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "azurite.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (home / "installed").exists():
+            return home
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(_PACKAGE, home)
+        # Without the packages' own scripts: nothing of theirs is needed, and none of it runs here.
+        argv = [npm, "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"]
+        done = subprocess.run(argv, cwd=home, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"npm ci of Azurite failed:\n{done.stdout}{done.stderr}"
+        (home / "installed").touch()
+    return home
+
+
+def _node(home: Path) -> Path:
+    """The Node.js that came with it; where npm has none for this machine, its own, which has to be new enough."""
+    found = next(iter(sorted((home / "node_modules").glob("node-*/bin/node"))), None)
+    if found is not None:
+        return found
+    node = shutil.which("node")
+    assert node, "the tests need Node.js 22 or newer for Azurite: https://nodejs.org/en/download"
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    assert int(version.lstrip("v").partition(".")[0]) >= 22, (
+        f"Azurite needs Node.js 22 or newer, `{node}` is {version}: https://nodejs.org/en/download"
+    )
+    return Path(node)
+
+
+def _die_with_parent() -> None:
+    """Runs in the new process: Linux ends it when the tests' process is gone, however that ended."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

@@ -1,0 +1,126 @@
+"""Listings of a container: in the order of keys, page by page."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from azure.core.exceptions import AzureError
+
+from tensoryard.store import Entry
+from tensoryard.store.blob_account import BlobAccount, Clients
+from tensoryard.store.blob_errors import is_key, persist
+
+_PAGE = 5000
+
+
+def entries(clients: Clients, container: str, prefix: str, start_after: str) -> Iterator[Entry]:
+    """
+    Entries of a container whose names begin with prefix, those after start_after, in the order of their names.
+
+    An account with a hierarchical namespace lists what is in `a/` before `a-1`: there all are read, then sorted.
+    Raises the SDK's errors.
+    """
+    pages = _pages(clients, container, prefix, start_after)
+    first = next(pages, [])
+    second = next(pages, None)
+    if second is None:
+        yield from sorted(first)
+    elif hierarchical(clients, container):
+        yield from sorted([*first, *second, *(entry for page in pages for entry in page)])
+    else:
+        yield from first
+        yield from second
+        for page in pages:
+            yield from page
+
+
+def names(clients: Clients, container: str, prefix: str) -> list[str]:
+    """Names directly below a prefix; those with more below them end in "/". Raises the SDK's errors."""
+    fast = clients.fast(container)
+    if fast is not None:
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            found = obstore.list_with_delimiter(fast, prefix or None)
+            return [
+                *(f"{below.rstrip('/')[len(prefix) :]}/" for below in found["common_prefixes"]),
+                *(one["path"][len(prefix) :] for one in found["objects"]),
+            ]
+        except (BaseError, ValueError):
+            pass
+
+    def walk(unsure: bool) -> list[str]:
+        walked = clients.container(container).walk_blobs(name_starts_with=prefix or None, results_per_page=_PAGE)
+        return [str(one.name)[len(prefix) :] for one in walked]
+
+    return persist(clients.patience, walk)
+
+
+def beside(clients: Clients, container: str, prefix: str) -> list[str]:
+    """Keys that have tags beside them; prefix: `.tags/` and that of the keys. Raises the SDK's errors."""
+
+    def fetch(unsure: bool) -> list[str]:
+        return list(clients.container(container).list_blob_names(name_starts_with=prefix, results_per_page=_PAGE))
+
+    return [name.partition("/")[2] for name in persist(clients.patience, fetch)]
+
+
+def hierarchical(clients: Clients, container: str) -> bool:
+    """Whether the account has a hierarchical namespace; False where it does not say."""
+    try:
+        about: dict[str, Any] = persist(
+            clients.patience, lambda unsure: clients.container(container).get_account_information()
+        )
+    except AzureError:
+        return False
+    return bool(about.get("is_hns_enabled"))
+
+
+def _pages(clients: Clients, container: str, prefix: str, start_after: str) -> Iterator[list[Entry]]:
+    def wanted(key: str) -> bool:
+        return key > start_after and key.startswith(prefix)
+
+    after = start_after
+    # obstore's prefixes are whole folders.
+    fast = clients.fast(container) if not prefix or prefix.endswith("/") else None
+    if fast is not None:
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            for chunk in obstore.list(fast, prefix or None, offset=after or None, chunk_size=_PAGE):
+                page = [
+                    Entry(one["path"], one["size"], (one["e_tag"] or "").strip('"'), one["last_modified"].timestamp())
+                    for one in chunk
+                ]
+                after = page[-1].key if page else after
+                yield [entry for entry in page if wanted(entry.key) and ours(clients.account, container, entry.key)]
+            return
+        except (BaseError, ValueError):  # whatever it is: the SDK meets it too, or does not
+            pass
+    token: str | None = None
+    while True:
+
+        def fetch(unsure: bool, token: str | None = token) -> tuple[list[Entry], str | None]:
+            listed = clients.container(container).list_blobs(name_starts_with=prefix or None, results_per_page=_PAGE)
+            pages = listed.by_page(token)
+            page = [_entry(one) for one in next(pages, iter(()))]
+            return page, getattr(pages, "continuation_token", None)
+
+        page, token = persist(clients.patience, fetch)
+        yield [
+            entry
+            for entry in page
+            if entry.key > after and wanted(entry.key) and ours(clients.account, container, entry.key)
+        ]
+        if not token:
+            return
+
+
+def _entry(found: Any) -> Entry:
+    return Entry(str(found.name), int(found.size), str(found.etag).strip('"'), found.last_modified.timestamp())
+
+
+def ours(account: BlobAccount, container: str, name: str) -> bool:
+    """Whether a blob is a key of this store; others may keep blobs beside, and tags have theirs in `.tags/`."""
+    return account.container_of(name) == container and is_key(name)

@@ -1,0 +1,139 @@
+"""Values written whole: by one request where they are small, by blocks side by side where they are not."""
+
+import os
+import secrets
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from azure.core import MatchConditions
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError
+from azure.storage.blob import BlobBlock, BlobClient
+
+from tensoryard.errors import NotFoundError, StoreError, UsageError
+from tensoryard.store import Entry
+from tensoryard.store.blob_account import Clients
+from tensoryard.store.blob_errors import code_of, persist, taken
+
+# Blocks of 8 MiB: 8 at a time fill a fast link, and their 64 MiB are all that an upload holds.
+BLOCK_BYTES = 8 << 20
+SIDE_BY_SIDE = 8
+_MOST_BLOCKS = 50_000
+# Who finds the key taken after an answer got lost knows its own value by this.
+_NONCE = "tyardnonce"
+_TRIES = 3
+
+
+def put_bytes(
+    clients: Clients, key: str, data: bytes, *, overwrite: bool, tags: dict[str, str] | None = None
+) -> Entry:
+    """The entry of the value that was written. Raises AlreadyExistsError, else the SDK's errors."""
+    nonce = secrets.token_hex(8)
+    # The same bytes twice are one value; only who may not overwrite needs to know whose it is.
+    about: dict[str, Any] = {"overwrite": overwrite, "metadata": {_NONCE: nonce}, "tags": tags or None}
+
+    def send(unsure: bool) -> Entry:
+        blob = clients.blob(key)
+        try:
+            written = blob.upload_blob(data, length=len(data), **about)
+        except (ResourceExistsError, ResourceModifiedError) as error:
+            return _own(blob, key, nonce, unsure, error, overwrite)
+        return entry_of(key, len(data), written)
+
+    return persist(clients.patience, send)
+
+
+def put_file(clients: Clients, key: str, path: Path, *, overwrite: bool) -> Entry:
+    """The entry of the value that now holds a file's bytes; see `Store.put_file`."""
+    try:
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFoundError(f"`{path}`: there is no such file") from None
+    except OSError as error:
+        raise StoreError(f"`{path}`: reading it failed: {os.strerror(error.errno or 0)}") from None
+    try:
+        status = os.fstat(source)
+        if stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"`{path}`: is a folder, a file is needed")
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"`{path}`: is no ordinary file")
+        if status.st_size <= BLOCK_BYTES:
+            return put_bytes(clients, key, _read(source, path, 0, status.st_size), overwrite=overwrite)
+        for _ in range(_TRIES):
+            entry = _put_blocks(clients, key, source, path, status.st_size, overwrite)
+            if entry is not None:
+                return entry
+    finally:
+        os.close(source)
+    raise StoreError(f"`{key}`: others replaced it {_TRIES} times while it was written")
+
+
+def entry_of(key: str, size_bytes: int, answer: Any) -> Entry:
+    """An entry from what the SDK returns of a write or of properties."""
+    return Entry(key, size_bytes, str(answer["etag"]).strip('"'), answer["last_modified"].timestamp())
+
+
+def _put_blocks(
+    clients: Clients, key: str, source: int, path: Path, size_bytes: int, overwrite: bool
+) -> Entry | None:
+    """The entry; None when the blocks were lost, as another writer of the key was done first."""
+    blob = clients.blob(key)
+    if not overwrite and persist(clients.patience, lambda unsure: blob.exists()):
+        raise taken(key)
+    # In the names of the blocks too: two writers of one key never mix theirs.
+    nonce = secrets.token_hex(8)
+    block_bytes = max(BLOCK_BYTES, -(-size_bytes // _MOST_BLOCKS))
+    names = [f"{nonce}{number:08d}" for number in range(-(-size_bytes // block_bytes))]
+
+    def stage(number: int) -> None:
+        start = number * block_bytes
+        data = _read(source, path, start, min(block_bytes, size_bytes - start))
+        persist(clients.patience, lambda unsure: blob.stage_block(names[number], data, len(data)))
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE, "tyard-upload") as pool:
+        staged = [pool.submit(stage, number) for number in range(len(names))]
+        try:
+            for one in staged:
+                one.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+    condition: dict[str, Any] = {} if overwrite else {"match_condition": MatchConditions.IfMissing}
+
+    def commit(unsure: bool) -> Entry | None:
+        try:
+            blocks = [BlobBlock(block_id=name) for name in names]
+            written = blob.commit_block_list(blocks, metadata={_NONCE: nonce}, **condition)
+        except (ResourceExistsError, ResourceModifiedError) as error:
+            return _own(blob, key, nonce, unsure, error, overwrite)
+        except HttpResponseError as error:
+            if code_of(error) != "InvalidBlockList":
+                raise
+            return None
+        return entry_of(key, size_bytes, written)
+
+    return persist(clients.patience, commit)
+
+
+def _own(blob: BlobClient, key: str, nonce: str, unsure: bool, error: HttpResponseError, overwrite: bool) -> Entry:
+    """The entry of a key that is taken, if it was taken by this very write."""
+    if overwrite:
+        raise error
+    if unsure:
+        found = blob.get_blob_properties()
+        if (found.metadata or {}).get(_NONCE) == nonce:
+            return entry_of(key, int(found.size), found)
+    raise taken(key) from None
+
+
+def _read(source: int, path: Path, start: int, length: int) -> bytes:
+    data = os.pread(source, length, start)
+    while len(data) < length and (more := os.pread(source, length - len(data), start + len(data))):
+        data += more
+    if len(data) < length:
+        raise StoreError(
+            f"`{path}`: became shorter while it was read", "wait until nothing writes to it, and try again"
+        )
+    return data
