@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TIMES = 5
+TIMES = 3
 PARTS = {
     "authorization": "RoleAssignment",
     "compute": "VirtualMachineScaleSet",
