@@ -82,7 +82,9 @@ class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """Everything that a stack sets, checked: names as Azure writes them, sources as CIDRs, zones sorted."""
 
-    workspace_name: Annotated[str, Meta(description="Start of every resource's name: 3 to 17 characters")] = PROJECT
+    workspace_name: Annotated[
+        str, Meta(description="What it is called, in tags, roles and the head's host name: 3 to 17 characters")
+    ] = PROJECT
     location: Annotated[str, Meta(description="Azure region of everything")]
     storage_redundancy: Annotated[
         Redundancy,

@@ -1,5 +1,6 @@
 """What the program of this checkout declares, declared resources made by hand, and what checks a review's output."""
 
+import copy
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 NPM = Path(__file__).parent / "npm"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def declared() -> "Callable[[str | Mapping[str, Any]], list[Declared]]":
     """
     declared("dev"): what that stack declares; declared({"clusters": [...]}): a stack with just these settings.
@@ -28,10 +29,16 @@ def declared() -> "Callable[[str | Mapping[str, Any]], list[Declared]]":
     """
     from infra.review.declare import declare
 
+    made: dict[str, list[Declared]] = {}
+
     def run(of: "str | Mapping[str, Any]") -> "list[Declared]":
-        if isinstance(of, str):
-            return declare(ROOT, of)
-        return declare(ROOT, None, {"azure-native:location": "westeurope", **of})
+        key = json.dumps(of, sort_keys=True)
+        if key not in made:
+            stack, config = (
+                (of, None) if isinstance(of, str) else (None, {"azure-native:location": "westeurope", **of})
+            )
+            made[key] = declare(ROOT, stack, config)
+        return copy.deepcopy(made[key])
 
     return run
 

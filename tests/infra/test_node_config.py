@@ -1,7 +1,7 @@
 """
 What head and nodes boot with: checked by cloud-init and systemd themselves, and the script run against both services.
 
-Needs `cloud-init`, `systemd-analyze` (tools/system-packages installs them); without them the tests fail.
+Needs tools/cloud-init and `systemd-analyze` (tools/system-packages installs it); without them the tests fail.
 """
 
 import base64
@@ -26,6 +26,7 @@ import yaml
 from infra import node_config
 from infra.node_config import Kind
 
+ROOT = Path(__file__).parents[2]
 KINDS: tuple[Kind, ...] = ("head", "worker")
 DAEMONS = {"head": "slurmctld", "worker": "slurmd"}
 
@@ -38,7 +39,12 @@ def files(kind: Kind) -> dict[str, dict[str, Any]]:
 def test_cloud_init_takes_it(kind: Kind, tmp_path: Path) -> None:
     path = tmp_path / f"{kind}.yaml"
     path.write_text(node_config.cloud_config(kind))
-    said = subprocess.run(["cloud-init", "schema", "-c", str(path)], capture_output=True, text=True)
+    said = subprocess.run(
+        [ROOT / "tools" / "cloud-init", "schema", "-c", path],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
 
     assert said.returncode == 0, said.stdout + said.stderr
 
