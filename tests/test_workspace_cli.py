@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cli_runner import Tyard
+from services.azurite_fixtures import SignedIn
 from tensoryard import Workspace
 
 WORKSPACE: dict[str, Any] = {
@@ -127,8 +128,45 @@ def test_a_folder_with_runs_of_its_own_is_not_turned_into_a_window_on_azure(here
     assert "holds runs or models of its own" in talk
 
 
-def test_runs_of_an_azure_workspace_are_not_looked_for_in_the_folder(here: Tyard) -> None:
-    """Better no answer than an empty list: blob storage is not reached yet."""
+def test_commands_keep_everything_in_the_account_that_was_connected_to(here: Tyard, signed_in: SignedIn) -> None:
+    signed_in.make_containers("data", "runs", "models")
+    azure = {**WORKSPACE, "storageAccount": "devstoreaccount1", "blobEndpoint": signed_in.azurite.endpoint}
+    (here.folder / "outputs.json").write_text(json.dumps({"workspace": azure}))
+    here.environ |= signed_in.environ
     here("workspace", "connect", "outputs.json")
+    (here.folder / "saved").mkdir()
+    (here.folder / "saved" / "weights.bin").write_bytes(os.urandom(100_000))
+
+    here("models", "register", "digits", "--folder", "saved", "--tag", "set=train")
+    here("data", "upload", "saved", "sets/one")
+
+    assert here("runs", "list") == ""
+    assert [found["name"] for found in json.loads(here("models", "list", "--json"))] == ["digits"]
+    here("models", "download", "digits", "back")
+    assert (here.folder / "back" / "weights.bin").read_bytes() == (here.folder / "saved/weights.bin").read_bytes()
+    assert "weights.bin" in here("data", "list", "sets/one")
+    assert sorted(path.name for path in (here.folder / ".tensoryard").iterdir()) == ["workspace.json"]
+    assert signed_in.identity.asked
+
+
+def test_whoever_is_not_signed_in_is_told_how(here: Tyard, signed_in: SignedIn) -> None:
+    azure = {**WORKSPACE, "blobEndpoint": signed_in.azurite.endpoint}
+    (here.folder / "outputs.json").write_text(json.dumps({"workspace": azure}))
+    here.environ["AZURE_TOKEN_CREDENTIALS"] = "EnvironmentCredential"
+    here("workspace", "connect", "outputs.json")
+
+    _, talk = here.both("runs", "list", code=1)
+
+    assert "listing failed: not signed in to Azure" in talk
+    assert f"hint: az login --tenant {WORKSPACE['tenantId']}" in talk
+
+
+def test_without_the_extra_the_command_that_installs_it_is_named(here: Tyard) -> None:
+    here("workspace", "connect", "outputs.json")
+    (here.folder / "azure.py").write_text("raise ModuleNotFoundError(name='azure')\n")
+    here.environ["PYTHONPATH"] = str(here.folder)
+
     _, talk = here.both("runs", "list", code=2)
-    assert "storage1234" in talk
+
+    assert "`tensoryard` is a workspace on Azure; `azure` is missing" in talk
+    assert "pip install 'tensoryard[azure]'" in talk

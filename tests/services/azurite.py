@@ -27,12 +27,18 @@ _STARTS_WITHIN_S = 60
 
 
 class Azurite:
-    """A running emulator, empty, its blobs in memory; `close` ends it, and so does the end of this process."""
+    """
+    A running emulator, empty, its blobs in memory; `close` ends it, and so does the end of this process.
 
-    def __init__(self) -> None:
+    certificate: files of a certificate and of its key, for HTTPS; then it takes tokens too, which it hardly checks.
+    """
+
+    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         home = installed()
         argv = [str(_node(home)), str(home / _MAIN)]
         argv += ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry"]
+        if certificate:
+            argv += ["--oauth", "basic", "--cert", str(certificate[0]), "--key", str(certificate[1])]
         self._process = subprocess.Popen(
             # Without --silent it would log every request into a pipe that somebody has to read.
             [*argv, "--silent"],
@@ -63,7 +69,7 @@ class Azurite:
         try:
             for line in self._process.stdout:
                 said.append(line)
-                if found := re.search(r"successfully listens on (http://\S+)", line):
+                if found := re.search(r"successfully listens on (https?://\S+)", line):
                     return found[1]
         finally:
             watch.cancel()

@@ -1,6 +1,7 @@
 """The workspace: where runs, data and models are kept, found from where the person stands."""
 
 import os
+import sys
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -76,16 +77,21 @@ class Workspace:
 
     @cached_property
     def store(self) -> Store:
-        from tensoryard.store.file import FileStore
-
+        """The storage account that `tyard workspace connect` chose, else the workspace's own folder."""
         azure = self.settings().azure if (self.root / SETTINGS).exists() else None
-        if azure is not None:
+        if azure is None:
+            from tensoryard.store.file import FileStore
+
+            return FileStore(self.root)
+        try:
+            from tensoryard.store.blob import BlobAccount, BlobStore
+
+            return BlobStore(BlobAccount.of_workspace(azure))
+        except ModuleNotFoundError as error:
             raise UsageError(
-                f"{self.root / SETTINGS}: the workspace `{azure.name}` keeps runs and models in the storage account "
-                f"`{azure.storage_account}`, and this version of tyard keeps them in folders only",
-                hint="work in a folder of its own: mkdir -p ~/local/.tensoryard && cd ~/local",
-            )
-        return FileStore(self.root)
+                f"{self.root / SETTINGS}: `{azure.name}` is a workspace on Azure; `{error.name}` is missing",
+                hint=f"{sys.executable} -m pip install 'tensoryard[azure]'",
+            ) from None
 
     @cached_property
     def registry(self) -> "Registry":

@@ -1,0 +1,98 @@
+"""
+Signing in without Azure: a managed identity's endpoint that gives out tokens, and HTTPS that a client trusts.
+
+DefaultAzureCredential asks the endpoint as on a machine of Azure, so the command line runs as it would there.
+"""
+
+import base64
+import datetime
+import ipaddress
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+PRINCIPAL = "22222222-2222-2222-2222-222222222222"
+_HEADER = "of-the-tests"
+
+
+class Identity:
+    """A managed identity: `environ` is what a process needs to be it."""
+
+    def __init__(self, tenant: str) -> None:
+        token = _token(tenant)
+        seen: list[str] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                seen.append(self.path)
+                given = self.headers.get("X-IDENTITY-HEADER") == _HEADER
+                answer = {"access_token": token, "expires_on": str(int(time.time()) + 3600), "token_type": "Bearer"}
+                body = json.dumps(answer if given else {"statusCode": 401}).encode()
+                self.send_response(200 if given else 401)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.asked = seen
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{self._server.server_address[1]}/msi/token"
+        self.environ = {"IDENTITY_ENDPOINT": url, "IDENTITY_HEADER": _HEADER}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Files of a certificate for this machine's own address, its own authority, and of its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Azurite of the tests")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, private = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return certificate, private
+
+
+def _token(tenant: str) -> str:
+    """A token in the shape of Azure's, signed by nobody."""
+    now = int(time.time())
+    claims = {
+        "aud": "https://storage.azure.com",
+        "iss": f"https://sts.windows.net/{tenant}/",
+        "iat": now - 60,
+        "nbf": now - 60,
+        "exp": now + 3600,
+        "oid": PRINCIPAL,
+        "tid": tenant,
+        "idtyp": "app",
+    }
+    parts = ({"alg": "RS256", "typ": "JWT"}, claims)
+    coded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    return ".".join([*coded, "c2lnbmF0dXJl"])
