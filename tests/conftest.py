@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli_runner import Tyard
-from launching import NotAFolder, Yard
+from launching import Yard
 from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 
@@ -50,6 +50,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """Every implementation of the store, one after the other; each is empty."""
     if request.param == "file":
         return FileStore(tmp_path / "store")
+    return _blob_store(request)
+
+
+def _blob_store(request: pytest.FixtureRequest) -> Store:
     from tensoryard.store.blob import BlobStore
 
     return BlobStore(request.getfixturevalue("blob_account"))
@@ -92,18 +96,14 @@ def processes() -> Iterator[Callable[[int, Callable[[int], None]], list[int]]]:
             process.kill()
 
 
-@pytest.fixture(params=["folder", "elsewhere"])
+@pytest.fixture(params=["folder", "blob"])
 def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Yard]:
     """
     A workspace to run jobs in; whatever still runs at the end of the test is killed.
 
-    Its store is the workspace's own folder, and then one that lies on no disk of this machine.
+    Its store is the workspace's own folder, and then blob storage.
     """
-    makers: dict[str, Callable[[], Store | None]] = {
-        "folder": lambda: None,
-        "elsewhere": lambda: NotAFolder(FileStore(tmp_path / "store")),
-    }
-    yard = Yard(tmp_path, makers[request.param]())
+    yard = Yard(tmp_path, _blob_store(request) if request.param == "blob" else None)
     yield yard
     yard.close()
 

@@ -195,16 +195,6 @@ class StoreThat:
         return call
 
 
-class NotAFolder(StoreThat):
-    """A store that lies on no disk of this machine, as far as anybody can tell."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store, lambda name, arguments: None)
-
-    def local_path(self, key: str) -> Path | None:
-        return None
-
-
 def parameter_server(**counts: Any) -> ParameterServerTraining:
     return ParameterServerTraining(ParameterServer(**counts))
 

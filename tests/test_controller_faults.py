@@ -1,7 +1,6 @@
 """What a controller does when the world round it fails: the store, its own threads, a submission cut short."""
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from tensoryard.controller import controller_lock
 from tensoryard.errors import JobError, NotFoundError, SchedulerError, StoreError
 from tensoryard.job import DatastoreReference
 from tensoryard.run import find_run, list_runs
+from tensoryard.store import is_folder
 from tensoryard.submit import submit
 from tensoryard.workspace import Workspace
 
@@ -19,13 +19,6 @@ WRITES_AND_WAITS = WRITES + "\nimport time\ntime.sleep(600)"
 SAYS = (
     "import os; open('outputs/said', 'w').write(str([os.environ.get(n) for n in ('CUDA_VISIBLE_DEVICES', 'TOKEN')]))"
 )
-
-
-class NoFolderForData(StoreThat):
-    """Stands for a store in the cloud, whose data lies on no disk of this machine."""
-
-    def local_path(self, key: str) -> Path | None:
-        return None if key.startswith("data/") else self._store.local_path(key)
 
 
 def test_a_run_sees_the_gpus_of_its_own_terminal_and_nobodys_token(
@@ -132,17 +125,28 @@ def test_a_submission_that_was_killed_leaves_no_run(yard: Yard) -> None:
         find_run(yard.workspace.store, "test-0004")
 
 
-def test_data_is_downloaded_from_a_store_that_is_no_folder(yard: Yard) -> None:
-    yard.workspace.store.put("data/set/a/b", b"1")
-    reference = DatastoreReference(datastore="default", path="set", mode="download")
-    run = yard.submit(
-        "import sys; assert open(sys.argv[2] + '/a/b').read() == '1'", script_params={"--data": reference}
+@pytest.mark.parametrize("mode", ["mount", "download"])
+def test_data_that_cannot_be_mounted_is_downloaded_and_the_log_says_why(yard: Yard, mode: str) -> None:
+    for name, data in {"a/b": b"1", "c": b"2"}.items():
+        yard.workspace.store.put(f"data/set/{name}", data)
+    run = yard.run(
+        "import sys; print(open(sys.argv[2] + '/a/b').read(), open(sys.argv[4]).read())",
+        script_params={
+            "--data": DatastoreReference(datastore="default", path="set", mode=mode),
+            "--file": DatastoreReference(datastore="default", path="set/c", mode=mode),
+        },
     )
-    workspace = Workspace(yard.workspace.root)
-    workspace.__dict__["store"] = NoFolderForData(yard.workspace.store, lambda name, arguments: None)
-    yard.controller(workspace=workspace).serve()
 
     assert (run.state().stage, run.state().reason) == ("Completed", None)
+    assert yard.log(run) == "1 2\n"
+    if mode == "mount" and is_folder(run.store):
+        assert run.log_tail("preparing") == []
+        return
+    why = ", which cannot be mounted: the datastore is no folder of this machine" if mode == "mount" else ""
+    assert run.log_tail("preparing") == [
+        f"Downloading `set`{why} (2 files, 2 B)",
+        f"Downloading `set/c`{why} (1 file, 1 B)",
+    ]
 
 
 def test_many_waiting_runs_say_whom_they_wait_for_in_few_words(yard: Yard) -> None:
