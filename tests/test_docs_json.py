@@ -52,6 +52,7 @@ def history(cli: Tyard) -> Tyard:
         "env list",
         "env prune --unused-days 0",
         "doctor",
+        "workspace show",
     ],
 )
 def test_every_field_printed_is_promised(history: Tyard, command: str) -> None:

@@ -12,6 +12,7 @@ from infra.review.create_only import short_type
 from infra.review.declare import STACK_TYPE, Declared
 from infra.review.prices import HOURS_A_MONTH, Price
 from infra.review.reach import Index, dig
+from infra.sizes import find
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 class NodeHour(msgspec.Struct, frozen=True, kw_only=True):
     """
     One hour of one node of a cluster. hourly: USD, lowest and highest (they differ for Spot); all_nodes: the same for
-    max_nodes nodes, which None leaves out; arithmetic: how it came out.
+    max_nodes nodes, which None leaves out; arithmetic: how it came out; quota: what all nodes at once need of it.
     """
 
     cluster: str
@@ -36,6 +37,7 @@ class NodeHour(msgspec.Struct, frozen=True, kw_only=True):
     hourly: tuple[float, float] | None
     max_nodes: int | None
     all_nodes: tuple[float, float] | None
+    quota: str
     arithmetic: str
     source: str
 
@@ -182,6 +184,7 @@ def _nodes(index: Index) -> Iterator[NodeHour]:
                 hourly=None,
                 max_nodes=most,
                 all_nodes=None,
+                quota=_quota(size, spot, most),
                 arithmetic="no price is known",
                 source="",
             )
@@ -199,9 +202,22 @@ def _nodes(index: Index) -> Iterator[NodeHour]:
             hourly=(round(hourly[0], 3), round(hourly[1], 3)),
             max_nodes=most,
             all_nodes=(round(hourly[0] * most, 2), round(hourly[1] * most, 2)) if isinstance(most, int) else None,
+            quota=_quota(size, spot, most),
             arithmetic=f"{price.amount:g}{share}{disk_text}",
             source=price.source + (f"; Spot: {prices.SPOT_SOURCE}" if spot else ""),
         )
+
+
+def _quota(size: str, spot: bool, most: int | None) -> str:
+    """
+    The vCPUs that Azure must grant before all nodes can run, and under which name its Quotas page lists them.
+
+    Source: https://learn.microsoft.com/azure/quotas/spot-quota: Spot machines share one quota, whatever their size.
+    """
+    known = find(size)
+    if known is None or most is None:
+        return "unknown"
+    return f"{most * known.vcpu} of {'Total Regional Spot vCPUs' if spot else known.quota_family}"
 
 
 def _rates(index: Index) -> Iterator[Rate]:

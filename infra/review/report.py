@@ -184,7 +184,15 @@ def node_row(cost: Cost) -> list[str]:
         if node.all_nodes is not None:
             everyone = f"{between(node.all_nodes)} ({node.max_nodes} nodes)"
         size = f"{code(node.size)}{', Spot' if node.spot else ''}"
-        cells = [code(node.cluster), size, hourly, everyone, cell(node.arithmetic), cell(node.source)]
+        cells = [
+            code(node.cluster),
+            size,
+            hourly,
+            everyone,
+            cell(node.quota),
+            cell(node.arithmetic),
+            cell(node.source),
+        ]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
 

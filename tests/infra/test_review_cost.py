@@ -79,6 +79,17 @@ def test_all_nodes_are_as_many_as_the_stack_allows(declared: Callable[[Any], lis
     assert node.all_nodes[0] == pytest.approx(7 * node.hourly[0], abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("spot", "quota"), [(False, "28 of Standard NCASv3_T4 Family vCPUs"), (True, "28 of Total Regional Spot vCPUs")]
+)
+def test_the_quota_to_ask_for_is_that_of_all_nodes(
+    declared: Callable[[Any], list[Declared]], spot: bool, quota: str
+) -> None:
+    stack = declared({"clusters": [{"name": "gpu", "maxNodes": 7, "spot": spot}]})
+
+    assert estimate(stack).nodes[0].quota == quota
+
+
 def test_a_size_without_a_price_is_named_and_not_guessed(sketch: Any) -> None:
     made = sketch()
     made.add("compute:VirtualMachine", "head", {"hardwareProfile": {"vmSize": "Standard_Q1"}})
