@@ -20,10 +20,10 @@ from tensoryard.errors import (
     VerificationError,
 )
 from tensoryard.registry import FileRecord, ModelVersion, Reference, Registry, parse_reference
-from tensoryard.registry import tickets as tickets_module
 from tensoryard.registry.records import index_tags
 from tensoryard.run import RunRecord
 from tensoryard.store import Entry, Store, keys
+from tensoryard.store import tickets as tickets_module
 from tensoryard.store.file import FileStore
 from tensoryard.store.transfer import sha256_key
 

@@ -61,8 +61,8 @@ def write_versions(root: Path, count: int) -> None:
     import msgspec
 
     from tensoryard.registry import FileRecord, ModelVersion
-    from tensoryard.registry.tickets import TICKET_BYTES, TICKETS_PER_FILE
     from tensoryard.store import keys
+    from tensoryard.store.tickets import TICKET_BYTES, TICKETS_PER_FILE
 
     (root / keys.model_version("digits", 1)).parent.mkdir(parents=True)
     for number in range(1, count + 1):

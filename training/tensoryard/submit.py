@@ -13,11 +13,10 @@ from tensoryard.errors import JobError, NotFoundError
 from tensoryard.job import Job, encode_job
 from tensoryard.run import RunRecord, find_run
 from tensoryard.snapshot import Snapshot
-from tensoryard.store import Store, keys
+from tensoryard.store import keys
+from tensoryard.store.tickets import take_number
 from tensoryard.targets import LOCAL, targets
 from tensoryard.workspace import Workspace
-
-_TICKET = b"run-ticket-line\n"
 
 
 def check(workspace: Workspace, job: Job) -> Job:
@@ -65,7 +64,7 @@ def submit(workspace: Workspace, job: Job, say: Callable[[str], None], taken: Sn
     store = workspace.store
     if taken is None:
         taken = snapshot.take(store, Path(job.source_directory), say, workspace.root)
-    run = RunRecord(store, keys.run_id(job.experiment, _next_number(store)))
+    run = RunRecord(store, keys.run_id(job.experiment, take_number(store, keys.run_tickets)))
     store.put(run.key("snapshot.json"), msgspec.json.encode(taken))
     store.put(run.key("job.json"), encode_job(job))
     # The commit point: a run that neither is queued nor has events was never asked for.
@@ -131,10 +130,6 @@ def _with_gpus(job: Job) -> Job:
         return job
     variables = {**job.environment_variables, "CUDA_VISIBLE_DEVICES": chosen}
     return msgspec.structs.replace(job, environment_variables=variables)
-
-
-def _next_number(store: Store) -> int:
-    return store.append(keys.run_tickets(), _TICKET) // len(_TICKET) + 1
 
 
 def _user() -> str:

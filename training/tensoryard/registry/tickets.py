@@ -1,17 +1,10 @@
-"""Version numbers: every append to a file gets an offset of its own, and the offset is the number."""
-
-import os
-import time
+"""Version numbers, given out by tickets that are kept with each model."""
 
 import msgspec
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
 from tensoryard.registry.records import decode
-from tensoryard.store import Store, keys
-
-TICKET_BYTES = 16
-# An Azure append blob takes 50,000 appends; the rest is room for those that are under way when a file fills up.
-TICKETS_PER_FILE = 40_000
+from tensoryard.store import Store, keys, tickets
 
 
 class Nonce(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,18 +15,7 @@ class Nonce(msgspec.Struct, frozen=True, kw_only=True):
 
 def take_number(store: Store, name: str) -> int:
     """A version number, from 1, that nobody was given before or will be; one that is not used leaves a gap."""
-    file = 0
-    while True:
-        key = keys.model_tickets(name, file)
-        entry = store.stat(key)
-        if entry is None or entry.size_bytes < TICKETS_PER_FILE * TICKET_BYTES:
-            # What it says is for people; only where it lies counts.
-            ticket = f"{int(time.time()):010d} {os.urandom(2).hex()}\n".encode()
-            # Rounded down, so that numbers stay apart even behind a ticket that a full disk cut short.
-            place = store.append(key, ticket) // TICKET_BYTES
-            if place < TICKETS_PER_FILE:
-                return file * TICKETS_PER_FILE + place + 1
-        file += 1
+    return tickets.take_number(store, lambda file: keys.model_tickets(name, file))
 
 
 def check_case(store: Store, name: str) -> None:
@@ -55,8 +37,8 @@ def highest_number(store: Store, name: str) -> int:
     file = 0
     highest = 0
     while (entry := store.stat(keys.model_tickets(name, file))) is not None:
-        places = -(-entry.size_bytes // TICKET_BYTES)
-        highest = file * TICKETS_PER_FILE + min(places, TICKETS_PER_FILE)
+        places = -(-entry.size_bytes // tickets.TICKET_BYTES)
+        highest = file * tickets.TICKETS_PER_FILE + min(places, tickets.TICKETS_PER_FILE)
         file += 1
     return highest
 

@@ -59,8 +59,9 @@ def parse_run_id(text: str) -> tuple[str, int] | None:
     return (found["experiment"], int(found["number"])) if found else None
 
 
-def run_tickets() -> str:
-    return "runs-tickets"
+def run_tickets(file: int = 0) -> str:
+    """One of the append-only files whose length gives out the numbers of runs."""
+    return f"runs-tickets-{file:04d}" if file else "runs-tickets"
 
 
 def run(run: str, name: str = "") -> str:
