@@ -15,7 +15,8 @@ test: .venv/.dev
 	@tools/pulumi-cli >/dev/null
 	@for tool in checkov cloud-init policy-pack; do tools/tool-venv $$tool >/dev/null || exit 1; done
 	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/infra
+	$(BIN)/pytest --ignore tests/infra
 
 check: .venv/.dev
 	$(BIN)/ruff format --check $(SOURCES)
