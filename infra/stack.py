@@ -8,13 +8,13 @@ from typing import Any
 import pulumi
 from pulumi_azure_native import authorization, resources
 
-from infra import addresses, machine, names, sizes
+from infra import machine, names, sizes
 from infra.cluster import Cluster, ClusterArgs
 from infra.head import Head, HeadArgs
 from infra.names import MUNGE_SECRET, Place
 from infra.network import Network, NetworkArgs
 from infra.settings import Cluster as ClusterSettings
-from infra.settings import Settings
+from infra.settings import Settings, addresses
 from infra.workspace import Workspace
 
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.addresses import layout
-from infra.setting_notes import notes
 from infra.settings import Cluster, Settings, SettingsError, setting_names, settings_from, stack_values
+from infra.settings.addresses import layout
+from infra.settings.notes import notes
 from infra.sizes import GPU_SIZES, HEAD_SIZES
 
 REGION = "eastus"

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from infra.machine_checks import IMAGE_GENERATION
 from infra.regions import REGIONS, availability, find_region, regions_listed
+from infra.settings.machine_checks import IMAGE_GENERATION
 from infra.sizes import GPU_SIZES, HEAD_SIZES, Size, find
 
 SIZES = GPU_SIZES | HEAD_SIZES

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.setting_docs import BEGIN, END, Row, markdown, rows
-from infra.setting_notes import notes
 from infra.settings import Settings, SettingsError, settings_from, stack_values
+from infra.settings.notes import notes
+from infra.settings.table import BEGIN, END, Row, markdown, rows
 
 ROOT = Path(__file__).parents[2]
 STACKS = ("dev", "prod", "nc6")

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from infra.setting_error import LOCATION
-from infra.settings import Settings
+from infra.settings.error import LOCATION
+from infra.settings.model import Settings
 
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
 

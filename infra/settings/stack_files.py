@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from infra.setting_error import LOCATION, PROJECT, SettingsError, shown
+from infra.settings.error import LOCATION, PROJECT, SettingsError, shown
 
 
 def stack_values(path: Path) -> tuple[dict[str, Any], str | None]:

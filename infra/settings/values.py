@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
-from infra.setting_error import (
+from infra.settings.error import (
     LOCATION,
     PROJECT,
     SettingsError,

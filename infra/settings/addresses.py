@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from infra.setting_error import SettingsError, full_key, set_with, shown
+from infra.settings.error import SettingsError, full_key, set_with, shown
 
 if TYPE_CHECKING:
-    from infra.settings import Settings
+    from infra.settings.model import Settings
 
 AZURE_RESERVED = 5
 """Addresses of every subnet that Azure keeps: the first four and the last."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from infra.regions import REGIONS, availability
-from infra.setting_error import LOCATION
-from infra.settings import Settings
+from infra.settings.error import LOCATION
+from infra.settings.model import Settings
 from infra.sizes import GPU_SIZES, HEAD_SIZES, SIZES_READ_ON
 
 

@@ -11,10 +11,10 @@ import uuid
 from typing import TYPE_CHECKING
 
 from infra.regions import REGIONS, Region, find_region
-from infra.setting_error import LOCATION, SettingsError, full_key, nearest, remove_with, set_with, shown
+from infra.settings.error import LOCATION, SettingsError, full_key, nearest, remove_with, set_with, shown
 
 if TYPE_CHECKING:
-    from infra.settings import Settings
+    from infra.settings.model import Settings
 
 KEY_TYPES = ("ssh-ed25519", "ssh-rsa")
 # https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources, and storage's shorter names.

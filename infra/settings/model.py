@@ -7,16 +7,14 @@ hold all three together. `python -m infra.settings --markdown` prints that table
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
 
-from infra.addresses import check_network, check_sources
-from infra.machine_checks import IMAGE_GENERATION, check_cluster, check_head
-from infra.setting_checks import (
+from infra.settings.addresses import check_network, check_sources
+from infra.settings.checks import (
     check_reach,
     check_region,
     check_registry,
@@ -27,12 +25,10 @@ from infra.setting_checks import (
     check_workspace_name,
     check_zones,
 )
-from infra.setting_error import LOCATION, PROJECT, SettingsError, set_with, shown
-from infra.setting_values import read_struct
+from infra.settings.error import LOCATION, PROJECT, SettingsError, set_with, shown
+from infra.settings.machine_checks import IMAGE_GENERATION, check_cluster, check_head
+from infra.settings.values import read_struct
 from infra.sizes import find
-from infra.stack_files import stack_values
-
-__all__ = ["Cluster", "Settings", "SettingsError", "User", "settings_from", "stack_values"]
 
 Redundancy = Literal["LRS", "ZRS", "GRS", "GZRS"]
 RegistrySku = Literal["Basic", "Standard", "Premium"]
@@ -157,7 +153,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         import pulumi
         from pulumi.runtime.config import CONFIG, get_config_env
 
-        from infra.setting_notes import notes
+        from infra.settings.notes import notes
 
         # Config answers only for keys that it is asked for; a misspelled one shows only in the whole.
         mine = f"{config.name}:"
@@ -232,18 +228,3 @@ def settings_from(values: Mapping[str, Any], location: str | None) -> Settings:
 
 
 assert set(IMAGE_GENERATION) == set(OsImage.__args__)  # type: ignore[attr-defined]
-
-
-def main(arguments: list[str]) -> int:
-    """Prints the table of settings for the docs. Returns the exit status."""
-    from infra.setting_docs import markdown
-
-    if arguments != ["--markdown"]:
-        print("usage: python -m infra.settings --markdown", file=sys.stderr)
-        return 2
-    print(markdown(), end="")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from infra.regions import Region, availability, regions_listed
-from infra.setting_error import LOCATION, SettingsError, full_key, listed, nearest, set_with, shown
+from infra.settings.error import LOCATION, SettingsError, full_key, listed, nearest, set_with, shown
 from infra.sizes import GPU_SIZES, HEAD_SIZES, Size, find
 
 if TYPE_CHECKING:
-    from infra.settings import Cluster, Settings
+    from infra.settings.model import Cluster, Settings
 
 IMAGE_GIB = {"ubuntu-hpc-2204": 64, "ubuntu-hpc-2404": 64, "ubuntu-2204-gen1": 30}
 """Size of each image's OS disk: a disk cannot be smaller than its image. Source: azhpc-images, os_disk_size_gb."""
