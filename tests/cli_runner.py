@@ -16,6 +16,10 @@ from tensoryard.environment import Environment, EnvironmentSpec
 from tensoryard.environment.lock import recipe_key
 from tensoryard.environment.spec import recipe
 from tensoryard.job import Job
+from tensoryard.run import RunRecord
+from tensoryard.settings import AzureWorkspace, Settings
+from tensoryard.store import Store
+from tensoryard.store.file import FileStore
 
 HASH = "0123456789abcdef"
 
@@ -26,12 +30,23 @@ class Tyard:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.workspace = folder / "workspace"
+        self.store: Store = FileStore(self.workspace)
         self.environ = {
             **os.environ,
             "TYARD_WORKSPACE": str(self.workspace),
             "TYARD_CACHE": str(folder / "cache"),
             "TERM": "xterm",
         }
+
+    def connect(self, azure: AzureWorkspace, store: Store, environ: dict[str, str]) -> None:
+        """Use a workspace on Azure; store: the same one, for the tests' own looks; environ: to be signed in."""
+        self.store = store
+        self.environ |= environ
+        self.workspace.mkdir()
+        (self.workspace / "workspace.json").write_bytes(msgspec.json.encode(Settings(name=azure.name, azure=azure)))
+
+    def record(self, run: str) -> RunRecord:
+        return RunRecord(self.store, run)
 
     def job(self, script: str, **fields: Any) -> None:
         """Write job.yaml and its script."""

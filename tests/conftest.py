@@ -109,8 +109,16 @@ def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Yard]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Iterator[Tyard]:
-    """The command line in a folder of its own; whatever it left running at the end of the test is killed."""
+def cli(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tyard]:
+    """
+    The command line in a folder of its own; whatever it left running at the end of the test is killed.
+
+    Given the parameter "blob" it is connected to a workspace on Azure.
+    """
     cli = Tyard(tmp_path)
+    if getattr(request, "param", "folder") == "blob":
+        from services.azurite_fixtures import connect
+
+        connect(cli, request.getfixturevalue("signed_in"), monkeypatch)
     yield cli
     cli.close()

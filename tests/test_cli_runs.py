@@ -1,7 +1,6 @@
 """`tyard runs`: list, show, logs, files, download, cancel, resubmit."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cli_runner import Tyard
-from tensoryard.run import RunRecord
-from tensoryard.store.file import FileStore
+from tensoryard.store import is_folder, keys
+from tensoryard.workspace import Workspace
 
 SCRIPT = """
 import os
@@ -30,8 +29,12 @@ time.sleep(600)
 """
 
 
-def record(cli: Tyard, run: str) -> RunRecord:
-    return RunRecord(FileStore(cli.workspace), run)
+pytestmark = pytest.mark.parametrize("cli", ["folder", "blob"], indirect=True)
+
+
+def replace(cli: Tyard, run: str, name: str, data: bytes) -> None:
+    """Put other bytes in place of what a run left."""
+    cli.store.put(cli.record(run).key(name), data, overwrite=True)
 
 
 def test_list_is_newest_first_and_filtered(cli: Tyard) -> None:
@@ -55,14 +58,13 @@ def test_an_empty_workspace_has_no_runs_and_says_how_to_make_one(cli: Tyard) -> 
     assert json.loads(cli("runs", "list", "--json")) == []
     _, talk = cli.both("runs", "show", code=1)
     assert "hint: there are no runs here yet; `tyard run job.yaml` makes one" in talk
-    assert not cli.workspace.exists()
+    if is_folder(cli.store):
+        assert not cli.workspace.exists()
 
 
 def test_a_corrupt_run_is_named_and_the_others_are_listed(cli: Tyard) -> None:
     bad, good = cli.run(""), cli.run("")
-    job = cli.workspace / "runs" / bad / "job.json"
-    job.chmod(0o644)
-    job.write_text("{")
+    replace(cli, bad, "job.json", b"{")
     out, talk = cli.both("runs", "list", "--json")
     assert [good] == [row["id"] for row in json.loads(out)]
     assert talk.startswith(f"warning: {bad} cannot be read: ")
@@ -70,7 +72,7 @@ def test_a_corrupt_run_is_named_and_the_others_are_listed(cli: Tyard) -> None:
 
 def test_a_run_of_whose_events_none_can_be_read_is_named_with_its_record(cli: Tyard) -> None:
     run = cli.run("")
-    (cli.workspace / "runs" / run / "events.jsonl").write_text("garbage\n")
+    replace(cli, run, "events.jsonl", b"garbage\n")
     for option in ([], ["--json"]):
         out, talk = cli.both("runs", "show", run, *option, code=1)
         assert out == ""
@@ -94,7 +96,7 @@ def test_show_has_stages_tasks_metrics_and_where_it_is(cli: Tyard) -> None:
     assert found["tags"] == {"purpose": "test"}
     assert [(task["task"], task["exit_code"]) for task in found["tasks"]] == [("worker-0", 0)]
     assert found["tasks"][0]["peak_memory_bytes"] > 0
-    assert str(cli.workspace / "runs" / "job-0001") == found["path"]
+    assert found["path"] == (str(cli.workspace / "runs" / "job-0001") if is_folder(cli.store) else None)
     assert found["job"]["entry_script"] == "train.py"
     text = cli("runs", "show", "1")
     assert "metrics      accuracy=0.5" in text
@@ -162,7 +164,7 @@ def test_download_takes_what_is_named_or_everything(cli: Tyard) -> None:
 
 def test_download_refuses_bytes_that_are_not_the_recorded_ones(cli: Tyard) -> None:
     run = cli.run(SCRIPT)
-    (cli.workspace / "runs" / run / "outputs" / "notes.txt").write_text("other")
+    replace(cli, run, "outputs/notes.txt", b"other")
     _, talk = cli.both("runs", "download", run, "outputs/notes.txt", "--to", "got", code=1)
     assert "recorded was" in talk
     assert [path for path in (cli.folder / "got").rglob("*") if path.is_file()] == []
@@ -171,10 +173,8 @@ def test_download_refuses_bytes_that_are_not_the_recorded_ones(cli: Tyard) -> No
 @pytest.mark.parametrize("path", ["../escaped", "/tmp/escaped", "outputs/../../escaped"])
 def test_download_refuses_a_record_that_leads_out_of_the_folder(cli: Tyard, path: str) -> None:
     run = cli.run(SCRIPT)
-    listed = cli.workspace / "runs" / run / "outputs.json"
-    text = listed.read_text().replace("outputs/notes.txt", path)
-    listed.chmod(0o644)
-    listed.write_text(text)
+    listed = cli.store.read(cli.record(run).key("outputs.json"))
+    replace(cli, run, "outputs.json", listed.replace(b"outputs/notes.txt", path.encode()))
     _, talk = cli.both("runs", "download", run, "--to", "deep/er/got", code=2)
     assert talk.startswith("error: path: got ")
     assert list(cli.folder.rglob("escaped")) == []
@@ -193,19 +193,17 @@ def test_cancel_waits_until_the_run_has_ended(cli: Tyard) -> None:
     cli.job(WAIT)
     assert cli("run", "--detach") == "Submitted job-0001\n"
     assert cli("runs", "cancel", "latest") == "Canceled job-0001\n"
-    assert record(cli, "job-0001").state().stage == "Canceled"
+    assert cli.record("job-0001").state().stage == "Canceled"
     assert cli("runs", "cancel", "1") == "job-0001 has ended already: Canceled\n"
 
 
 def test_cancel_starts_a_controller_where_none_is_at_work(cli: Tyard) -> None:
     """A machine that was switched off leaves a queued run and nobody to end it."""
     run = cli.run("")
-    left = cli.workspace / "runs" / "job-0009"
-    shutil.copytree(cli.workspace / "runs" / run, left)
-    for name in ("events.jsonl", "outputs.json"):
-        (left / name).unlink()
-    (cli.workspace / "queue" / "local").mkdir(parents=True, exist_ok=True)
-    (cli.workspace / "queue" / "local" / "job-0009").touch()
+    for name in ("job.json", "snapshot.json"):
+        replace(cli, "job-0009", name, cli.store.read(cli.record(run).key(name)))
+    workspace = Workspace(cli.workspace)
+    cli.store.put(keys.queued(workspace.queue("local"), "job-0009"), b"")
     assert cli("runs", "cancel", "9") == "Canceled job-0009\n"
 
 
@@ -216,8 +214,8 @@ def test_resubmit_runs_the_old_source_with_changed_fields(cli: Tyard) -> None:
     out = cli("runs", "resubmit", first, "--set", "script_params.--epochs=7", "--set", "tags.again=yes")
     assert "Submitted job-0002" in out
     assert "worker-0 | first ['--epochs', '7']" in out
-    again = record(cli, "job-0002")
-    assert record(cli, first).snapshot() == again.snapshot()
+    again = cli.record("job-0002")
+    assert cli.record(first).snapshot() == again.snapshot()
     assert again.job.tags == {"again": "yes"}
 
 
@@ -234,7 +232,7 @@ def test_resubmit_refuses_what_the_snapshot_cannot_run(cli: Tyard, change: str, 
     cli.run("")
     _, talk = cli.both("runs", "resubmit", "1", "--set", change, code=2)
     assert talk.startswith(error)
-    assert [path.name for path in (cli.workspace / "runs").iterdir()] == ["job-0001"]
+    assert list(cli.store.children("runs/")) == ["job-0001/"]
 
 
 def test_stream_of_an_ended_run_shows_it_again(cli: Tyard) -> None:

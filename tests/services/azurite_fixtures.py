@@ -2,8 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -11,9 +10,22 @@ from services.azure_sign_in import Identity, certificate
 from services.azurite import ACCOUNT, KEY, Azurite
 
 if TYPE_CHECKING:
+    from cli_runner import Tyard
     from tensoryard.store.blob_account import BlobAccount
 
 TENANT = "11111111-1111-1111-1111-111111111111"
+# What `tyard workspace connect` keeps of a workspace without clusters.
+WORKSPACE: dict[str, Any] = {
+    "name": "tensoryard",
+    "subscriptionId": "00000000-0000-0000-0000-000000000000",
+    "tenantId": TENANT,
+    "location": "westeurope",
+    "resourceGroup": "workspace1234",
+    "registry": {"name": "registry1234", "loginServer": "registry1234.azurecr.io"},
+    "vault": {"name": "vault1234", "uri": "https://vault1234.vault.azure.net/"},
+    "head": {"name": "head", "privateAddress": "10.40.0.4", "publicAddress": None},
+    "clusters": {},
+}
 
 
 class SignedIn(NamedTuple):
@@ -34,6 +46,31 @@ class SignedIn(NamedTuple):
         with BlobServiceClient(self.azurite.endpoint, AzureNamedKeyCredential(ACCOUNT, KEY), **how) as service:
             for name in names:
                 service.create_container(name)
+
+
+def connect(cli: "Tyard", signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connect the command line to a workspace of its own on Azurite."""
+    import msgspec
+    from azure.core.credentials import AzureNamedKeyCredential
+
+    from tensoryard.settings import AzureWorkspace
+    from tensoryard.store.blob import BlobStore
+    from tensoryard.store.blob_account import BlobAccount
+
+    word = secrets.token_hex(4)
+    containers = {kind: f"{kind}-{word}" for kind in ("data", "runs", "models")}
+    signed_in.make_containers(*containers.values())
+    fields = WORKSPACE | {
+        "blobEndpoint": signed_in.azurite.endpoint,
+        "containers": containers,
+        "storageAccount": ACCOUNT,
+    }
+    azure = msgspec.convert(fields, AzureWorkspace)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", signed_in.environ["REQUESTS_CA_BUNDLE"])
+    account = BlobAccount(
+        endpoint=azure.blob_endpoint, containers=azure.containers, credential=AzureNamedKeyCredential(ACCOUNT, KEY)
+    )
+    cli.connect(azure, BlobStore(account), signed_in.environ)
 
 
 @pytest.fixture(scope="session")
@@ -65,12 +102,10 @@ def blob_account(azurite: Azurite) -> Iterator["BlobAccount"]:
             service.delete_container(name)
 
 
-@pytest.fixture
-def signed_in(tmp_path: Path) -> Iterator["SignedIn"]:
+@pytest.fixture(scope="session")
+def signed_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SignedIn"]:
     """Azurite over HTTPS, and what a process needs to be signed in to it."""
-    folder = tmp_path / "signed-in"
-    folder.mkdir()
-    files = certificate(folder)
+    files = certificate(tmp_path_factory.mktemp("signed-in"))
     emulator = Azurite(files)
     identity = Identity(TENANT)
     environ = {**identity.environ, "REQUESTS_CA_BUNDLE": str(files[0]), "SSL_CERT_FILE": str(files[0])}

@@ -11,7 +11,7 @@ from tensoryard.cli.last_metrics import LastMetrics
 from tensoryard.cli.tables import pairs
 from tensoryard.errors import TensoryardError
 from tensoryard.run import Event, RunRecord, RunState
-from tensoryard.store import keys
+from tensoryard.store import is_folder, keys
 from tensoryard.text import duration, printable, size
 
 FAILED = 3
@@ -112,6 +112,8 @@ def next_commands(run: RunRecord, state: RunState, ending: Event) -> list[str]:
     """What people do next with a run that ended so."""
     outputs = run.outputs()
     commands = [f"tyard runs files {run.id}"] if outputs and outputs.files else []
+    if commands and not is_folder(run.store):
+        commands.append(f"tyard runs download {run.id}")
     if state.stage != "Completed":
         task = ending.data.get("task")
         commands.append(f"tyard runs logs {run.id}" + (f" --task {task}" if task else ""))

@@ -3,7 +3,8 @@
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ import msgspec
 from tensoryard.cli.ending import SHOWN_LINES, end_record, exit_code, tell_end
 from tensoryard.cli.interrupts import Interrupts, Wish
 from tensoryard.controller_process import fork_controller
+from tensoryard.errors import StoreError
 from tensoryard.run import ENDS, Event, RunRecord, RunState
 from tensoryard.stream import LogLine, follow
 from tensoryard.text import duration, printable
@@ -66,7 +68,7 @@ def follow_to_end(workspace: Workspace, run: RunRecord, as_json: bool, *, own: b
     """
     state = RunState()
     ending: Event | None = None
-    with Interrupts(run, own=own) as interrupts, _view(run, as_json) as view:
+    with Interrupts(run, own=own) as interrupts, _view(run, as_json) as view, _lost_sight(run):
         for item in follow(run, lambda: fork_controller(workspace), lambda seconds: _pause(view, state, seconds)):
             if isinstance(item, Event):
                 state.add(item)
@@ -85,6 +87,16 @@ def follow_to_end(workspace: Workspace, run: RunRecord, as_json: bool, *, own: b
         return interrupts.detached_code
     view.end(run, state, ending)
     return exit_code(ending)
+
+
+@contextmanager
+def _lost_sight(run: RunRecord) -> Iterator[None]:
+    """A block in which a store that is away is no word on the run itself."""
+    try:
+        yield
+    except StoreError as error:
+        goes_on = f"{run.id} goes on without being followed: tyard runs stream {run.id}"
+        raise StoreError(error.message, f"{error.hint}; {goes_on}" if error.hint else goes_on) from error
 
 
 def _pause(view: View, state: RunState, seconds: float) -> None:
