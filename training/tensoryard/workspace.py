@@ -84,7 +84,8 @@ class Workspace:
 
             return FileStore(self.root)
         try:
-            from tensoryard.store.blob import BlobAccount, BlobStore
+            from tensoryard.store.blob import BlobStore
+            from tensoryard.store.blob_account import BlobAccount
 
             return BlobStore(BlobAccount.of_workspace(azure))
         except ModuleNotFoundError as error:

@@ -175,7 +175,7 @@ class Clients:
         client = {
             "allow_http": account.endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=min(10, self.patience.answer_s)),
-            "timeout": timedelta(seconds=4 * self.patience.answer_s),
+            "timeout": timedelta(seconds=self.patience.answer_s),
         }
         retry = {"max_retries": 0}
         endpoint = account.endpoint.rstrip("/")
