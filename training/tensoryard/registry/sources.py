@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tensoryard.errors import NotFoundError, UsageError, VerificationError
+from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError, VerificationError
 from tensoryard.registry.records import FileRecord, check_files
-from tensoryard.store import Store, keys
+from tensoryard.store import Entry, Store, is_folder, keys
+from tensoryard.store.parallel import each
 from tensoryard.store.transfer import keep_file, keep_key, sha256_key
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ def pinned(store: Store, files: Iterable[FileRecord], *, copy: bool) -> tuple[Fi
     A file whose etag is the recorded one is not read. Raises NotFoundError for one that is gone and VerificationError
     for one that differs from its record.
     """
-    pinned_files = []
-    for file in check_files(files):
+
+    def pin(file: FileRecord) -> FileRecord:
         entry = store.stat(file.key)
         if entry is None:
             raise NotFoundError(f"`{file.key}`: is not in the store any more, so `{file.path}` cannot be registered")
@@ -139,9 +140,25 @@ def pinned(store: Store, files: Iterable[FileRecord], *, copy: bool) -> tuple[Fi
         if entry.etag != file.etag and sha256_key(store, file.key) != file.sha256:
             raise _changed(file, "has other bytes than were recorded")
         if copy:
-            entry = keep_key(store, file.key, file.sha256, file.size_bytes)
-        pinned_files.append(msgspec.structs.replace(file, key=entry.key, etag=entry.etag))
-    return tuple(pinned_files)
+            entry = _copied(store, file, entry)
+        return msgspec.structs.replace(file, key=entry.key, etag=entry.etag)
+
+    return tuple(each(store, pin, check_files(files)))
+
+
+def _copied(store: Store, file: FileRecord, seen: Entry) -> Entry:
+    """The entry under its digest of a file whose bytes were found to be the recorded ones at the etag seen."""
+    if is_folder(store):
+        return keep_key(store, file.key, file.sha256, file.size_bytes)
+    kept = store.stat(keys.content(file.sha256))
+    if kept is None:
+        try:
+            return store.copy(file.key, keys.content(file.sha256), etag=seen.etag)
+        except AlreadyExistsError:  # the same bytes came by another way meanwhile
+            kept = store.stat(keys.content(file.sha256))
+    if kept is None:
+        raise NotFoundError(f"`{keys.content(file.sha256)}`: was removed while it was copied", "try again")
+    return kept
 
 
 def _nothing_there(run_id: str, wanted: str, paths: list[str]) -> NotFoundError:

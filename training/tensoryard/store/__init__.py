@@ -40,6 +40,16 @@ class Store(Protocol):
         """Write the bytes of a local file under a key, with the promises of `put`, never all of it in memory."""
         ...
 
+    def copy(self, source: str, target: str, *, etag: str | None = None) -> Entry:
+        """
+        Write the bytes of a value under another key too, with the promises of `put`; returns the new entry.
+
+        They pass through this machine only where the store is on it. etag: which the source must have throughout.
+        Raises NotFoundError when source is absent, VerificationError when it is or becomes another value,
+        AlreadyExistsError when target is there.
+        """
+        ...
+
     def append(self, key: str, data: bytes, *, at: int | None = None) -> int:
         """
         Add bytes at the end, creating the key if needed; returns the offset they start at. Never interleaves.

@@ -14,7 +14,7 @@ from pathlib import Path
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from tensoryard.errors import UsageError
-from tensoryard.store import Entry, blob_list, blob_upload
+from tensoryard.store import Entry, blob_copy, blob_list, blob_upload
 from tensoryard.store.blob_account import BlobAccount, Clients, Patience
 from tensoryard.store.blob_append import Appends
 from tensoryard.store.blob_errors import CONTRIBUTOR, absent, missing_container, persist, plain
@@ -59,6 +59,13 @@ class BlobStore:
         self._appends.forget(check_key(key))
         with plain(self.account, key, "writing", CONTRIBUTOR):
             return blob_upload.put_file(self._clients, key, path, overwrite=overwrite)
+
+    def copy(self, source: str, target: str, *, etag: str | None = None) -> Entry:
+        """See `Store.copy`. The storage account copies; no byte comes here."""
+        check_key(source)
+        self._appends.forget(check_key(target))
+        with plain(self.account, target, "copying", CONTRIBUTOR):
+            return blob_copy.copy(self._clients, source, target, etag)
 
     def append(self, key: str, data: bytes, *, at: int | None = None) -> int:
         """See `Store.append`. Of at most 100 MiB, 50,000 times a key: the limits of append blobs."""

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError
+from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError, VerificationError
 from tensoryard.store import Entry
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.keys import check_key
@@ -84,6 +84,18 @@ class FileStore:
             os.close(source)
         self._tag(key, {}, replace=overwrite)
         return entry
+
+    def copy(self, source: str, target: str, *, etag: str | None = None) -> Entry:
+        """See `Store.copy`."""
+        before = self.stat(source)
+        if before is None:
+            raise _absent(source)
+        if etag in (None, before.etag):
+            entry = self.put_file(target, Path(self._path(source)))
+            if self.stat(source) == before:
+                return entry
+            self.delete(target)  # of bytes that were never one value
+        raise VerificationError(f"`{source}`: was changed while it was copied, so nothing was copied")
 
     def append(self, key: str, data: bytes, *, at: int | None = None) -> int:
         """See `Store.append`. On a full disk the file keeps the length it had."""
