@@ -69,8 +69,17 @@ class Controller:
         try:
             for run_id in self._queued():
                 self.scheduler.recover(run_id, self.workspace.work_folder(run_id))
+            pause = self.pace.queue_seconds
             while True:
-                queued = self._queued()
+                try:
+                    queued = self._queued()
+                    pause = self.pace.queue_seconds
+                except StoreError as error:
+                    if not any(thread.is_alive() for thread in drivers.values()):
+                        raise
+                    print(f"{self.queue}: {error.message}", file=sys.stderr, flush=True)
+                    queued = list(drivers)
+                    pause = min(2 * pause, self.pace.retry_seconds[1])
                 for run_id in queued:
                     if run_id not in drivers:
                         in_line = threading.Event()
@@ -84,7 +93,7 @@ class Controller:
                 if not drivers:
                     return
                 for thread in list(drivers.values()):
-                    thread.join(self.pace.queue_seconds / len(drivers))
+                    thread.join(pause / len(drivers))
         finally:
             # The lock is let go after this: no second controller may meet a run that still has its driver.
             for thread in drivers.values():

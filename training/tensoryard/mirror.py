@@ -27,7 +27,7 @@ BLOCK_BYTES = 4 << 20
 MANY_APPENDS, EASED_APPENDS = 20_000, 3_000
 
 
-class _Growing:
+class Growing:
     """A file that is only ever added to. sent: how much of it the store holds, None until that is known."""
 
     def __init__(self, path: Path, key: str) -> None:
@@ -62,7 +62,7 @@ class Mirror:
         self.run = run
         self.folder = folder
         self.needed = not is_folder(run.store)
-        self._growing: dict[Path, _Growing] = {}
+        self._growing: dict[Path, Growing] = {}
         self._records: dict[Path, _Seen] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -134,20 +134,20 @@ class Mirror:
                 pause = min(pause * 2, AWAY_SECONDS)
                 print(f"{self.run.id}: {error}", file=sys.stderr, flush=True)
 
-    def _carry(self, is_due: Callable[[_Growing], bool]) -> None:
+    def _carry(self, is_due: Callable[[Growing], bool]) -> None:
         grown = [file for file in self._followed() if is_due(file) and _size(file.path) not in (None, file.sent)]
         changed = [path for path in self._record_paths() if _Seen.of(path.stat()) != self._records.get(path)]
         each(self.run.store, self._append, grown)
         each(self.run.store, self._replace, changed)
 
-    def _followed(self) -> list[_Growing]:
+    def _followed(self) -> list[Growing]:
         names = ("preparing", "launch", *(task.name for task in self.run.job.tasks()))
         for path in (*(self.folder / f"logs/{name}.log" for name in names), *self.folder.glob("metrics/*.jsonl")):
             if path not in self._growing and path.is_file():
-                self._growing[path] = _Growing(path, self.run.key(path.relative_to(self.folder).as_posix()))
+                self._growing[path] = Growing(path, self.run.key(path.relative_to(self.folder).as_posix()))
         return list(self._growing.values())
 
-    def _append(self, file: _Growing) -> None:
+    def _append(self, file: Growing) -> None:
         store = self.run.store
         absent = False
         if file.sent is None:
