@@ -22,14 +22,14 @@ class Identity:
     """A managed identity: `environ` is what a process needs to be it."""
 
     def __init__(self, tenant: str) -> None:
-        token = _token(tenant)
+        minted = token(tenant)
         seen: list[str] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 seen.append(self.path)
                 given = self.headers.get("X-IDENTITY-HEADER") == _HEADER
-                answer = {"access_token": token, "expires_on": str(int(time.time()) + 3600), "token_type": "Bearer"}
+                answer = {"access_token": minted, "expires_on": str(int(time.time()) + 3600), "token_type": "Bearer"}
                 body = json.dumps(answer if given else {"statusCode": 401}).encode()
                 self.send_response(200 if given else 401)
                 self.send_header("Content-Type", "application/json")
@@ -42,7 +42,7 @@ class Identity:
 
         self.asked = seen
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         url = f"http://127.0.0.1:{self._server.server_address[1]}/msi/token"
         self.environ = {"IDENTITY_ENDPOINT": url, "IDENTITY_HEADER": _HEADER}
 
@@ -80,7 +80,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return certificate, private
 
 
-def _token(tenant: str) -> str:
+def token(tenant: str) -> str:
     """A token in the shape of Azure's, signed by nobody."""
     now = int(time.time())
     claims = {

@@ -17,7 +17,7 @@ from tensoryard.errors import UsageError
 from tensoryard.store import Entry, blob_copy, blob_list, blob_upload
 from tensoryard.store.blob_account import BlobAccount, Clients, Patience
 from tensoryard.store.blob_append import Appends
-from tensoryard.store.blob_errors import CONTRIBUTOR, absent, missing_container, persist, plain
+from tensoryard.store.blob_errors import CONTRIBUTOR, absent, code_of, missing_container, persist, plain
 from tensoryard.store.blob_index import Index
 from tensoryard.store.keys import check_key
 
@@ -137,6 +137,10 @@ class BlobStore:
             except ResourceNotFoundError as error:
                 if missing_container(error):
                     raise
+            except HttpResponseError as error:
+                # A folder of a hierarchical namespace, which is no key.
+                if code_of(error) != "DirectoryIsNotEmpty":
+                    raise
 
     def local_path(self, key: str) -> Path | None:
         """None: blob storage is no folder."""
@@ -149,6 +153,8 @@ class BlobStore:
         except ResourceNotFoundError as error:
             if missing_container(error):
                 raise
+            return None
+        if blob_list.is_directory(found.metadata):
             return None
         if str(getattr(found.blob_type, "value", found.blob_type)) == "AppendBlob":
             self._appends.know(key, int(found.size))
@@ -172,7 +178,10 @@ class BlobStore:
         def fetch(unsure: bool) -> bytes:
             # From 0 and of any length: no range is asked for, which an empty value has none of.
             start = None if offset == 0 and length is None else offset
-            return bytes(blob.download_blob(start, length, decompress=False).readall())
+            found = blob.download_blob(start, length, decompress=False)
+            if blob_list.is_directory(found.properties.metadata):
+                raise absent(key)
+            return bytes(found.readall())
 
         try:
             return persist(self._clients.patience, fetch)

@@ -11,11 +11,17 @@ import time
 from collections.abc import Callable
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
 
 from tensoryard.errors import AlreadyExistsError, StoreError
 from tensoryard.store.blob_account import Clients
-from tensoryard.store.blob_errors import code_of, missing_container, passes, persist, wait_s
+from tensoryard.store.blob_errors import code_of, is_taken, missing_container, passes, persist, wait_s
 
 # Source: https://learn.microsoft.com/rest/api/storageservices/append-block
 MOST_BYTES = 100 << 20
@@ -79,7 +85,9 @@ class Appends:
 
         try:
             persist(self._clients.patience, create)
-        except ResourceExistsError:
+        except (ResourceExistsError, ResourceModifiedError) as error:
+            if not is_taken(error):
+                raise
             return self._size(key) or 0
         self.know(key, 0)
         return 0

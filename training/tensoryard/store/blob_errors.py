@@ -27,6 +27,7 @@ CONTRIBUTOR = "Storage Blob Data Contributor"
 OWNER = "Storage Blob Data Owner"
 _PASSING = {408, 429, 500, 502, 503, 504}
 _NO_CONNECTION_ATTEMPTS = 3
+_SDK_ATTEMPTS = 3
 
 
 def code_of(error: AzureError) -> str:
@@ -50,6 +51,11 @@ def taken(key: str) -> AlreadyExistsError:
     return AlreadyExistsError(f"`{key}`: was written before, and is never written twice")
 
 
+def is_taken(error: AzureError) -> bool:
+    """Whether it says that a key is there that should not be; the SDK takes every 409 for that."""
+    return code_of(error) in ("BlobAlreadyExists", "ConditionNotMet", "TargetConditionNotMet")
+
+
 def persist(patience: Patience, request: Callable[[bool], T]) -> T:
     """
     What a request returns, tried again while its failure is one that passes.
@@ -57,17 +63,18 @@ def persist(patience: Patience, request: Callable[[bool], T]) -> T:
     request: given whether an earlier try of it may have been carried out without an answer. Raises its last error.
     """
     unsure = False
-    for attempt in range(1, patience.attempts + 1):
+    attempt = 0
+    while True:
         try:
             return request(unsure)
         except AzureError as error:
-            if not passes(error) or attempt == patience.attempts:
+            attempt += _SDK_ATTEMPTS if _tried_by_sdk(error) else 1
+            if not passes(error) or attempt >= patience.attempts:
                 raise
             if _no_connection(error) and attempt >= _NO_CONNECTION_ATTEMPTS:
                 raise
             unsure = unsure or not _no_connection(error)
             time.sleep(wait_s(error, attempt, patience))
-    raise AssertionError("attempts are at least 1")
 
 
 def passes(error: AzureError) -> bool:
@@ -93,6 +100,11 @@ def wait_s(error: AzureError, attempt: int, patience: Patience) -> float:
     grown = patience.first_wait_s * 2 ** (attempt - 1)
     spread = random.uniform(0.5, 1.5)  # noqa: S311 (nobody gains by guessing it)
     return float(min(asked + grown * spread, patience.longest_wait_s))
+
+
+def _tried_by_sdk(error: AzureError) -> bool:
+    """Whether the SDK tried already, as it does when an answer breaks off, whatever it is told."""
+    return type(error) is HttpResponseError and error.response is None
 
 
 def _no_connection(error: AzureError) -> bool:

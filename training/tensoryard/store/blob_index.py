@@ -24,7 +24,10 @@ from tensoryard.store.blob_errors import (
 from tensoryard.store.blob_tags import decoded_tags, encoded_tags, question
 
 _SIDE = ".tags/"
+# The second is the answer to a write with tags where there is a hierarchical namespace; tags alone, and a search by
+# them, are called an invalid query there, as the search is on any account when it is worded wrongly.
 _NO_TAGS = {"BlobTagsNotSupportedForAccountType", "FeatureNotYetSupportedForHierarchicalNamespaceAccounts"}
+_NO_SUCH_QUERY = "InvalidQueryParameterValue"
 
 
 class Write(Protocol):
@@ -105,7 +108,7 @@ class Index:
         try:
             names = persist(self._clients.patience, ask)
         except HttpResponseError as error:
-            if self._has_none(error):
+            if self._has_none(error, searched=container):
                 return None
             raise
         return [name for name in names if blob_list.ours(self._account, container, name)]
@@ -119,14 +122,21 @@ class Index:
         )
         return entry
 
-    def _has_none(self, error: HttpResponseError) -> bool:
-        """Whether an error says that the account has no index tags; then they are kept beside from now on."""
-        if code_of(error) not in _NO_TAGS and "hierarchical namespace" not in str(error).lower():
+    def _has_none(self, error: HttpResponseError, searched: str = "") -> bool:
+        """
+        Whether an error says that the account has no index tags; then they are kept beside from now on.
+
+        searched: the container that was searched, if it was a search that failed.
+        """
+        code = code_of(error)
+        if code not in _NO_TAGS and (
+            code != _NO_SUCH_QUERY or (searched and not blob_list.hierarchical(self._clients, searched))
+        ):
             return False
         self._beside = True
         self._tell(
-            f"the storage account `{self._account.name}` has a hierarchical namespace and so no index tags: searches "
-            "read every record below their prefix",
+            f"the storage account `{self._account.name}` has no index tags, as is so with a hierarchical namespace: "
+            "a search reads what lies below its prefix",
             None,
         )
         return True

@@ -1,6 +1,6 @@
 """Listings of a container: in the order of keys, page by page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from azure.core.exceptions import AzureError
@@ -65,6 +65,13 @@ def beside(clients: Clients, container: str, prefix: str) -> list[str]:
     return [name.partition("/")[2] for name in persist(clients.patience, fetch)]
 
 
+def is_directory(metadata: Mapping[str, str] | None) -> bool:
+    """Whether what has a blob's name is a folder, as accounts with a hierarchical namespace keep them."""
+    return bool(metadata) and any(
+        name.lower() == "hdi_isfolder" and value == "true" for name, value in (metadata or {}).items()
+    )
+
+
 def hierarchical(clients: Clients, container: str) -> bool:
     """Whether the account has a hierarchical namespace; False where it does not say."""
     try:
@@ -102,9 +109,11 @@ def _pages(clients: Clients, container: str, prefix: str, start_after: str) -> I
     while True:
 
         def fetch(unsure: bool, token: str | None = token) -> tuple[list[Entry], str | None]:
-            listed = clients.container(container).list_blobs(name_starts_with=prefix or None, results_per_page=_PAGE)
+            listed = clients.container(container).list_blobs(
+                name_starts_with=prefix or None, include=["metadata"], results_per_page=_PAGE
+            )
             pages = listed.by_page(token)
-            page = [_entry(one) for one in next(pages, iter(()))]
+            page = [_entry(one) for one in next(pages, iter(())) if not is_directory(one.metadata)]
             return page, getattr(pages, "continuation_token", None)
 
         page, token = persist(clients.patience, fetch)

@@ -14,7 +14,7 @@ from azure.storage.blob import BlobBlock, BlobClient
 from tensoryard.errors import NotFoundError, StoreError, UsageError
 from tensoryard.store import Entry
 from tensoryard.store.blob_account import Clients
-from tensoryard.store.blob_errors import code_of, persist, taken
+from tensoryard.store.blob_errors import code_of, is_taken, persist, taken
 
 # Blocks of 8 MiB: 8 at a time fill a fast link, and their 64 MiB are all that an upload holds.
 BLOCK_BYTES = 8 << 20
@@ -22,7 +22,8 @@ SIDE_BY_SIDE = 8
 _MOST_BLOCKS = 50_000
 # Who finds the key taken after an answer got lost knows its own value by this.
 _NONCE = "tyardnonce"
-_TRIES = 3
+# Each lost to another writer of the same key, who was done first.
+_TRIES = 20
 
 
 def put_bytes(
@@ -119,7 +120,7 @@ def _put_blocks(
 
 def _own(blob: BlobClient, key: str, nonce: str, unsure: bool, error: HttpResponseError, overwrite: bool) -> Entry:
     """The entry of a key that is taken, if it was taken by this very write."""
-    if overwrite:
+    if overwrite or not is_taken(error):
         raise error
     if unsure:
         found = blob.get_blob_properties()

@@ -1,18 +1,20 @@
 """Bytes between a store and this machine's disk, checked against the digest that was recorded for them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, VerificationError
-from tensoryard.store import Entry, Store
+from tensoryard.store import Entry, Store, is_folder
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.keys import content
 
 # Large enough that one request a chunk costs little, small enough for a node with little memory.
 CHUNK_BYTES = 8 << 20
+# Of one large value: their 64 MiB are all that a download holds.
+_AHEAD = 8
 PART_PREFIX = ".tyard-part-"
 
 
@@ -32,7 +34,7 @@ def download(store: Store, key: str, path: Path, sha256: str | None = None, size
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("xb", buffering=0) as file:
-                for chunk in chunks(store, key):
+                for chunk in chunks(store, key, size_bytes):
                     written += len(chunk)
                     if size_bytes is not None and written > size_bytes:
                         break
@@ -47,14 +49,48 @@ def download(store: Store, key: str, path: Path, sha256: str | None = None, size
     return written
 
 
-def chunks(store: Store, key: str) -> Iterator[bytes]:
-    """The bytes of a key in order, `CHUNK_BYTES` at a time. Raises NotFoundError when the key is absent."""
+def chunks(store: Store, key: str, size_bytes: int | None = None) -> Generator[bytes, None, None]:
+    """
+    The bytes of a key in order, `CHUNK_BYTES` at a time.
+
+    size_bytes: if it is known; it spares a request. Raises NotFoundError when the key is absent.
+    """
+    if not is_folder(store) and (size_bytes is None or size_bytes >= CHUNK_BYTES):
+        yield from _read_ahead(store, key)
+        return
     offset = 0
     while chunk := store.read(key, offset, CHUNK_BYTES):
         yield chunk
         offset += len(chunk)
         if len(chunk) < CHUNK_BYTES:
             return
+
+
+def _read_ahead(store: Store, key: str) -> Generator[bytes, None, None]:
+    """The same over a network, where one request after the other would leave most of it idle."""
+    from collections import deque
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    entry = store.stat(key)
+    if entry is None:
+        raise NotFoundError(f"`{key}`: is not in the store")
+    waiting: deque[Future[bytes]] = deque()
+    pool = ThreadPoolExecutor(_AHEAD, "tyard-read")
+    try:
+        for start in range(0, entry.size_bytes, CHUNK_BYTES):
+            length = min(CHUNK_BYTES, entry.size_bytes - start)
+            waiting.append(pool.submit(store.read, key, start, length))
+            if len(waiting) == _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if entry.size_bytes > CHUNK_BYTES:
+        after = store.stat(key)
+        if after is None or (after.etag != entry.etag and after.size_bytes <= entry.size_bytes):
+            hint = "wait until nothing writes to it, and try again"
+            raise VerificationError(f"`{key}`: was replaced while it was read", hint)
 
 
 def sha256_key(store: Store, key: str) -> str:
