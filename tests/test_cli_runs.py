@@ -162,6 +162,14 @@ def test_download_takes_what_is_named_or_everything(cli: Tyard) -> None:
     assert "`outputs/notes.txt`" in talk
 
 
+def test_outputs_of_a_run_become_a_model(cli: Tyard) -> None:
+    cli.run(SCRIPT)
+    cli("models", "register", "digits", "--run", "1", "--path", "outputs/model")
+    cli("models", "download", "digits", "got")
+    assert (cli.folder / "got" / "weights").read_bytes() == bytes(range(256))
+    assert json.loads(cli("models", "show", "digits", "--json"))["run_id"] == "job-0001"
+
+
 def test_download_refuses_bytes_that_are_not_the_recorded_ones(cli: Tyard) -> None:
     run = cli.run(SCRIPT)
     replace(cli, run, "outputs/notes.txt", b"other")

@@ -24,6 +24,7 @@ from tensoryard.store import keys
 from tensoryard.verdict import LEFT_NO_RESULT
 
 LOOK_AT_SUPERVISORS_SECONDS = 1.0
+GONE_SECONDS = 2.0
 
 
 class _Waiting(NamedTuple):
@@ -98,7 +99,13 @@ class LocalScheduler:
             (folder / "launch" / "kill").touch()
 
     def sweep(self, run_id: str, folder: Path) -> int:
-        return processes.kill(set(_processes_of(folder)))
+        killed = processes.kill(set(_processes_of(folder)))
+        deadline = time.monotonic() + GONE_SECONDS
+        # A process that was killed is there for a moment more, and on a busy machine for a longer one.
+        while killed and (left := set(_processes_of(folder))) and time.monotonic() < deadline:
+            processes.kill(left)
+            time.sleep(0.01)
+        return killed
 
     def _launch(self, run_id: str, folder: Path, entry: _Waiting) -> None:
         with _free_ports(len(entry.job.tasks())) as ports:
