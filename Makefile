@@ -35,7 +35,7 @@ COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index
   --python-version 3.11 --upgrade
 lock: .venv/.uv
 	$(COMPILE) pyproject.toml requirements/build.in -c requirements/uv.txt -o requirements/client.txt
-	$(COMPILE) --extra infra pyproject.toml requirements/build.in -c requirements/client.txt -o requirements/infra.txt
+	$(COMPILE) --extra infra --extra azure pyproject.toml requirements/build.in -c requirements/client.txt -o requirements/infra.txt
 	$(COMPILE) --all-extras --group dev pyproject.toml requirements/build.in -c requirements/infra.txt \
 	  -o requirements/dev.txt
 	$(COMPILE) requirements/checkov.in -o requirements/checkov.txt
@@ -53,7 +53,7 @@ lock: .venv/.uv
 	@$(BIN)/python -m compileall -q training
 	@touch $@
 
-# What `pulumi up` and `tyard infra review` need: the Azure SDK is 350 MB, so nobody else gets it.
+# What Azure needs: `pulumi up`, `tyard infra review`, blob storage. 350 MB, so nobody else gets it.
 infra: .venv/.infra
 .venv/.infra: .venv/.client requirements/infra.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/infra.txt
