@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tensoryard.downloads import download_path
 from tensoryard.errors import NotFoundError, UsageError
-from tensoryard.folders import clean_path, download_path, folder_files, summary, upload_files
+from tensoryard.folders import clean_path, folder_files, summary
 from tensoryard.job import DatastoreReference
+from tensoryard.uploads import upload_files
 
 if TYPE_CHECKING:
     from tensoryard.workspace import Workspace
@@ -68,8 +70,10 @@ class Datastore:
         """
         A reference to target_path, below which the files of src_dir now lie; None is the datastore's top.
 
-        Files that are there with the same bytes are left alone. Raises AlreadyExistsError, before anything is
-        written, when some are there with other bytes and overwrite is false; UsageError for a link out of src_dir.
+        Files that are there with the same bytes are left alone, so the same call again sends what is missing.
+        Raises AlreadyExistsError, before anything is written, when some are there with other bytes and overwrite is
+        false; UsageError for a link out of src_dir and for names that cannot be kept; StoreError, which names them,
+        when some files could not be sent: all others were.
         """
         return self._upload(folder_files(Path(src_dir)), target_path, overwrite, show_progress)
 

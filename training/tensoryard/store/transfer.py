@@ -1,8 +1,9 @@
 """Bytes between a store and this machine's disk, checked against the digest that was recorded for them."""
 
+import fcntl
 import os
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,28 +26,62 @@ def download(store: Store, key: str, path: Path, sha256: str | None = None, size
     sha256 (hex) and size_bytes: as recorded, if they were. Folders on the way are made; a file at path is replaced.
     Raises NotFoundError when the key is absent, VerificationError when its bytes are not the recorded ones.
     """
+    return _write(key, path, chunks(store, key), sha256, size_bytes, lambda count: None)[0]
+
+
+def fetch(store: Store, entry: Entry, path: Path, sha256: str | None, advance: Callable[[int], None]) -> str:
+    """
+    The digest in hex of a stored value that is now at path, as by `download`; large ones come in pieces at once.
+
+    advance: told of bytes as they are written; what it raises ends the download, and nothing is left of it.
+    """
+    pieces = chunks(store, entry.key, entry.size_bytes)
+    return _write(entry.key, path, pieces, sha256, entry.size_bytes, advance)[1]
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what downloads that were killed left in a folder; those of others that go on are theirs."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(PART_PREFIX) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError), Path(entry.path).open("rb") as part:
+                    fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    Path(entry.path).unlink()
+
+
+def _write(
+    key: str,
+    path: Path,
+    pieces: Generator[bytes, None, None],
+    sha256: str | None,
+    size_bytes: int | None,
+    advance: Callable[[int], None],
+) -> tuple[int, str]:
     import hashlib
 
     digest = hashlib.sha256()
     written = 0
     part = path.parent / f"{PART_PREFIX}{os.urandom(8).hex()}"
-    with plain_errors(path, "writing"):
+    with plain_errors(path, "writing"), closing(pieces):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("xb", buffering=0) as file:
-                for chunk in chunks(store, key, size_bytes):
+                with suppress(OSError):  # a disk without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                for chunk in pieces:
                     written += len(chunk)
                     if size_bytes is not None and written > size_bytes:
                         break
                     digest.update(chunk)
                     _write_all(file, chunk)
+                    advance(len(chunk))
                 os.fsync(file.fileno())
-            _check(key, size_bytes, written, sha256, digest.hexdigest())
-            part.replace(path)
+                _check(key, size_bytes, written, sha256, digest.hexdigest())
+                part.replace(path)
         finally:
             with suppress(OSError):
                 part.unlink()
-    return written
+    return written, digest.hexdigest()
 
 
 def chunks(store: Store, key: str, size_bytes: int | None = None) -> Generator[bytes, None, None]:

@@ -1,0 +1,158 @@
+"""Files of the datastore onto this machine's disks: first what is missing here, then that and nothing else."""
+
+import os
+import posixpath
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple
+
+from tensoryard.bulk import AT_ONCE, AT_ONCE_AWAY, Stopped, each_file
+from tensoryard.errors import AlreadyExistsError, UsageError
+from tensoryard.file_names import colliding
+from tensoryard.folders import Transferred, clean_path, nothing_at, some
+from tensoryard.progress import shown
+from tensoryard.store import Entry, Store, is_folder, keys
+from tensoryard.store.disk import plain_errors
+from tensoryard.store.sums import Sums
+from tensoryard.store.transfer import PART_PREFIX, fetch, remove_parts, sha256_file
+
+
+class Fetching(NamedTuple):
+    """A file to fetch. name: its path in the datastore; replaces: whether other bytes are at path."""
+
+    name: str
+    path: Path
+    entry: Entry
+    replaces: bool
+
+    @property
+    def size_bytes(self) -> int:
+        return self.entry.size_bytes
+
+
+class Download:
+    """
+    What a download would fetch, and then the download.
+
+    path: a folder or file of the datastore; whole_paths: whether files keep their whole paths in the datastore, or
+    those below path. Raises NotFoundError when there is nothing; UsageError, before anything is fetched, for what
+    the disk cannot hold.
+    """
+
+    def __init__(self, store: Store, path: str | None, folder: Path, *, whole_paths: bool) -> None:
+        self.store = store
+        self.folder = folder
+        path = clean_path(path)
+        one = store.stat(keys.data(path)) if path else None
+        entries = [one] if one else list(store.list(keys.data_below(path)))
+        if not entries:
+            raise nothing_at(store, path)
+        start = len(keys.data("" if whole_paths else posixpath.dirname(path) if one else path))
+        named = {entry.key[start:].lstrip("/"): entry for entry in entries}
+        _refuse_collisions(folder, named)
+        self._sums = Sums(store)
+        self._sums.load(entry.key.removeprefix(keys.DATA) for entry in entries)
+        self._fetching, self.same = self._missing(named)
+
+    def todo(self) -> list[Fetching]:
+        """The files that are missing or differ where they go."""
+        return list(self._fetching)
+
+    def run(self, *, overwrite: bool, show_progress: bool) -> Transferred:
+        """What was written. Raises AlreadyExistsError, before that, for other bytes here when overwrite is false."""
+        changed = [f"`{item.path}`" for item in self._fetching if item.replaces]
+        if changed and not overwrite:
+            raise AlreadyExistsError(
+                f"data: there already with other bytes: {some(changed)}",
+                hint="`--overwrite`, in Python `overwrite=True`, replaces them; or use another folder",
+            )
+        for parent in sorted({item.path.parent for item in self._fetching}):
+            remove_parts(parent)
+        size_bytes = sum(item.size_bytes for item in self._fetching)
+        with shown("Downloading", "Downloaded", len(self._fetching), size_bytes, show_progress) as progress:
+
+            def get(item: Fetching, stop: Event) -> None:
+                def advance(count: int) -> None:
+                    if stop.is_set():
+                        raise Stopped
+                    progress.advance(count)
+
+                known = self._sums.known(item.entry)
+                digest = fetch(self.store, item.entry, item.path, known, advance)
+                if known is None:
+                    self._sums.note(item.entry, digest, sure=False)
+                progress.file_done()
+
+            try:
+                each_file(self._fetching, get, _at_once(self.store), "downloaded")
+            finally:
+                self._sums.flush()
+        return Transferred(len(self._fetching), size_bytes, self.same)
+
+    def _missing(self, named: dict[str, Entry]) -> tuple[list[Fetching], int]:
+        top = self.folder.resolve()
+        inside: dict[Path, bool] = {}
+        found: dict[str, Fetching] = {}
+        compare: list[Fetching] = []
+        for inner, entry in named.items():
+            local = self.folder / inner
+            if local.parent not in inside:
+                inside[local.parent] = local.parent.resolve().is_relative_to(top)
+            if not inside[local.parent] or (local.is_symlink() and not local.resolve().is_relative_to(top)):
+                raise UsageError(f"`{local}`: is behind a link that leads out of `{self.folder}`")
+            with plain_errors(local, "reading"):
+                if local.is_dir():
+                    raise UsageError(f"`{local}`: is a folder, and a file of that name is to be written")
+                there = local.exists()
+                item = Fetching(entry.key.removeprefix(keys.DATA), local, entry, there)
+                if there and local.stat().st_size == entry.size_bytes:
+                    compare.append(item)
+                else:
+                    found[inner] = item
+
+        def differs(item: Fetching, stop: Event) -> None:
+            if self._sums.of(item.entry) != sha256_file(item.path):
+                found[item.path.relative_to(self.folder).as_posix()] = item
+
+        each_file(compare, differs, _at_once(self.store), "compared")
+        return [found[inner] for inner in named if inner in found], len(named) - len(found)
+
+
+def download_path(
+    store: Store, path: str | None, folder: Path, *, whole_paths: bool, overwrite: bool, show_progress: bool
+) -> Transferred:
+    """
+    What was written below a local folder, made of a folder or file of the datastore.
+
+    whole_paths: whether files keep their whole paths in the datastore, or those below path.
+    Raises NotFoundError when there is nothing, AlreadyExistsError when a local file differs and overwrite is false.
+    """
+    download = Download(store, path, folder, whole_paths=whole_paths)
+    return download.run(overwrite=overwrite, show_progress=show_progress)
+
+
+def _refuse_collisions(folder: Path, named: dict[str, Entry]) -> None:
+    pairs = colliding(named)
+    if pairs and folds_names(folder):
+        shown_pairs = some([f"`{one}` and `{other}`" for one, other in pairs])
+        raise UsageError(
+            f"`{folder}`: this disk does not tell capitals apart, these are one name there: {shown_pairs}",
+            "download into a folder on another disk; nothing was written",
+        )
+
+
+def folds_names(folder: Path) -> bool:
+    """Whether the disk of a folder, there or not, takes names that differ in capitals only for one."""
+    while not folder.is_dir():
+        folder = folder.parent
+    probe = folder / f"{PART_PREFIX}{os.urandom(8).hex()}-a"
+    with plain_errors(folder, "writing"):
+        probe.touch(exist_ok=False)
+        try:
+            return probe.with_name(probe.name[:-1] + "A").exists()
+        finally:
+            probe.unlink()
+
+
+def _at_once(store: Store) -> int:
+    return AT_ONCE if is_folder(store) else AT_ONCE_AWAY
