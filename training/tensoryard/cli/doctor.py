@@ -1,6 +1,5 @@
 """`tyard doctor`: what this machine has and lacks, what each is for, and how to get it."""
 
-import contextlib
 import os
 import platform
 import shutil
@@ -12,7 +11,7 @@ import click
 import msgspec
 
 from tensoryard.cli.tables import print_json, print_table
-from tensoryard.errors import UsageError
+from tensoryard.errors import StoreError, UsageError
 from tensoryard.text import size
 
 _ENVIRONMENT_BYTES = 4 * 10**9  # TensorFlow with CUDA is the largest that people build
@@ -208,10 +207,15 @@ def _controller() -> Finding:
     from tensoryard.workspace import Workspace
 
     waiting: list[str] = []
-    with contextlib.suppress(UsageError):  # another finding tells of a workspace that cannot be
+    purpose = "runs that are queued"
+    try:
         workspace = Workspace.from_config()
         if workspace.root.is_dir():
             waiting = list(workspace.store.children(keys.queued(workspace.queue(LOCAL))))
+    except UsageError:
+        pass  # another finding tells of a workspace that cannot be
+    except StoreError as error:
+        return Finding(name="controller", ok=False, found=error.message, needed_for=purpose, fix=error.hint)
     idle = True
     if waiting:
         with controller_lock(workspace) as idle:
@@ -223,7 +227,7 @@ def _controller() -> Finding:
         name="controller",
         ok=not stale,
         found=state if waiting else "no run is queued",
-        needed_for="runs that are queued",
+        needed_for=purpose,
         fix=f"tyard runs stream {waiting[0]}" if stale else None,
     )
 
