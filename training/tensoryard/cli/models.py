@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tensoryard.cli.complete import NAME, REFERENCE, RUN
+from tensoryard.cli.models_share import PUBLIC_KEY, push, sign, signature_problems
 from tensoryard.cli.tables import minute, pairs, print_json, print_table, short_json
 from tensoryard.errors import NotFoundError, TensoryardError, UsageError, VerificationError
 from tensoryard.text import size
@@ -192,31 +193,38 @@ def download(model: str, target: Path | None) -> None:
 
 @models.command(short_help="Compare stored bytes with what was registered")
 @click.argument("model", type=REFERENCE)
+@PUBLIC_KEY
 @_json
-def verify(model: str, as_json: bool) -> None:
+def verify(model: str, key: Path | None, as_json: bool) -> None:
     """
-    Read every stored byte of a version and compare it with what was registered.
+    Read every stored byte of a version and compare it with what was registered, and signed.
 
     \b
     Examples:
       tyard models verify digits:3
-      tyard models verify digits@champion --json
+      tyard models verify digits@champion --key public.pem
     """
     registry = _registry()
     version = registry.resolve(model)
     reference = f"{version.name}:{version.version}"
-    found = registry.verify_version(version)
+    signed = signature_problems(registry, version, key)
+    found = signed + registry.verify_version(version)
     if as_json:
         print_json({"name": version.name, "version": version.version, "problems": found})
     else:
         for problem in found:
             click.echo(str(problem))
+    if signed:
+        hint = f"`tyard models list {version.name}` shows other versions"
+        raise VerificationError(f"`{reference}`: is not what was signed with the key of `{key}`", hint)
     if found:
         raise VerificationError(
             f"`{reference}`: {len(found)} of its {len(version.files)} files are not what was registered",
             "`tyard models list` shows other versions; `tyard models delete` hides this one",
         )
-    click.echo(f"Verified `{reference}`: {_amount(version)}, all as registered", err=True)
+    click.echo(
+        f"Verified `{reference}`: {_amount(version)}, all as registered{' and signed' if key else ''}", err=True
+    )
 
 
 @models.command(short_help="Let a name such as champion stand for a version")
@@ -305,6 +313,10 @@ def history(name: str, as_json: bool) -> None:
         note = " ".join(part for part in (event.alias, moved, event.reason) if part)
         rows.append((minute(event.at), event.by, event.kind, what, note))
     print_table(("AT", "BY", "WHAT", "MODEL", "NOTE"), rows)
+
+
+models.add_command(sign)
+models.add_command(push)
 
 
 def _newest_of_each(registry: "Registry") -> Any:

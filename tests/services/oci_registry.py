@@ -1,0 +1,121 @@
+"""
+Docker's own registry, as Debian packages it: the real distribution protocol on a port of this machine.
+
+What it does not show: tokens (`oci_login.py`'s tests answer for those), the limits and redirects of other registries.
+"""
+
+import ctypes
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+_STARTS_WITHIN_S = 60
+
+
+class OciRegistry:
+    """
+    A running registry with its blobs in a folder; `close` ends it, and so does the end of this process.
+
+    htpasswd: a file of users, whom it then asks for names and passwords.
+    """
+
+    def __init__(self, folder: Path, htpasswd: Path | None = None) -> None:
+        config = [
+            "version: 0.1",
+            "log: {level: info, accesslog: {disabled: true}}",
+            f"storage: {{filesystem: {{rootdirectory: '{folder / 'blobs'}'}}, delete: {{enabled: true}}}}",
+            "http: {addr: '127.0.0.1:0'}",
+        ]
+        if htpasswd:
+            config.append(f"auth: {{htpasswd: {{realm: tests, path: '{htpasswd}'}}}}")
+        file = folder / "config.yml"
+        file.write_text("\n".join(config) + "\n")
+        self._process = subprocess.Popen(
+            [program(), "serve", str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+        self.host = self._wait_for_host()
+        # Its log goes nowhere, but a full pipe would stop it.
+        threading.Thread(target=self._drain, daemon=True).start()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _wait_for_host(self) -> str:
+        said: list[str] = []
+        assert self._process.stdout is not None
+        watch = threading.Timer(_STARTS_WITHIN_S, self._process.kill)
+        watch.start()
+        try:
+            for line in self._process.stdout:
+                said.append(line)
+                if found := re.search(r"listening on (127\.0\.0\.1:\d+)", line):
+                    return found[1]
+        finally:
+            watch.cancel()
+        self.close()
+        raise AssertionError(f"docker-registry ended before it listened; it said:\n{''.join(said)}")
+
+    def _drain(self) -> None:
+        assert self._process.stdout is not None
+        for _ in self._process.stdout:
+            pass
+
+
+def program() -> str:
+    """
+    The path of the registry: installed, or unpacked from its package now, never installed with its service.
+
+    Raises AssertionError with what to install where there is no apt-get.
+    """
+    if found := shutil.which("docker-registry"):
+        return found
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensoryard-tests"
+    unpacked = cache / "docker-registry"
+    binary = unpacked / "usr" / "bin" / "docker-registry"
+    if binary.exists():
+        return str(binary)
+    assert shutil.which("apt-get"), "the tests need docker-registry, the registry of Docker's distribution project"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "docker-registry.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not binary.exists():
+            _unpack(cache, unpacked)
+    return str(binary)
+
+
+def _unpack(cache: Path, unpacked: Path) -> None:
+    aside = cache / f"docker-registry-{os.getpid()}-{time.monotonic_ns()}"
+    aside.mkdir()
+    try:
+        fetch = ["apt-get", "download", "-qq", "docker-registry"]
+        if subprocess.run(fetch, cwd=aside, capture_output=True, check=False).returncode:
+            # A new machine has no lists of packages yet.
+            subprocess.run(["apt-get", "update", "-qq"], capture_output=True, check=False)
+            done = subprocess.run(fetch, cwd=aside, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"the tests need docker-registry: apt-get install it\n{done.stderr}"
+        package = next(aside.glob("*.deb"))
+        subprocess.run(["dpkg", "-x", str(package), str(aside / "unpacked")], check=True)
+        shutil.rmtree(unpacked, ignore_errors=True)
+        (aside / "unpacked").rename(unpacked)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _die_with_parent() -> None:
+    """Runs in the new process: Linux ends it when the tests' process is gone, however that ended."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
