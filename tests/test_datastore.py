@@ -39,7 +39,7 @@ from tensoryard.store import Store, keys
 from tensoryard.store.blob import BlobStore
 from tensoryard.store.file import FileStore
 from tensoryard.store.sums import Sums
-from tensoryard.uploads import upload_files
+from tensoryard.uploads import Upload, upload_files
 from tensoryard.workspace import Workspace
 
 
@@ -316,6 +316,18 @@ def test_a_file_that_others_replaced_is_read_again(store: Store, tmp_path: Path)
     how = {"whole_paths": False, "overwrite": False, "show_progress": False}
     download_path(store, "d", tmp_path / "back", **how)
     assert read(tmp_path / "back") == {"a": "2"}
+
+
+def test_who_finds_a_file_put_there_meanwhile_takes_the_same_bytes_and_no_others(
+    store: Store, tmp_path: Path
+) -> None:
+    files = folder_files(write(tmp_path / "source", {"a": "1", "b": "2", "c": "3"}))
+    upload = Upload(store, files, "d")
+    store.put(keys.data("d/a"), b"1")
+    store.put(keys.data("d/b"), b"other")
+    with pytest.raises(StoreError, match="2 of 3 files were uploaded, 1 failed: `d/b`: was written before"):
+        upload.run(overwrite=False, show_progress=False)
+    assert [store.read(keys.data(f"d/{name}")) for name in "abc"] == [b"1", b"other", b"3"]
 
 
 def test_what_was_put_there_by_others_is_read_once(request: pytest.FixtureRequest, tmp_path: Path) -> None:

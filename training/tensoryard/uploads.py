@@ -13,6 +13,7 @@ from tensoryard.file_names import not_kept
 from tensoryard.folders import Transferred, clean_path, some
 from tensoryard.progress import shown
 from tensoryard.store import Entry, Store, is_folder, keys
+from tensoryard.store.blob_small import SmallPuts
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.sums import Sums
 from tensoryard.store.transfer import sha256_file
@@ -46,6 +47,7 @@ class Upload:
         named = {f"{self.target}/{inner}" if self.target else inner: path for inner, path in files.items()}
         _refuse_names(named)
         self._sums = Sums(store)
+        self._small = SmallPuts(store)
         self._sending, self.same = self._missing({posixpath.normpath(name): path for name, path in named.items()})
 
     def todo(self) -> list[Sending]:
@@ -105,7 +107,7 @@ class Upload:
                 with plain_errors(item.path, "reading"):
                     data = item.path.read_bytes()
                 digest = hashlib.sha256(data).hexdigest()
-                entry = self.store.put(key, data, overwrite=overwrite)
+                entry = self._small.put(key, data, overwrite=overwrite)
         except AlreadyExistsError:
             # Somebody was faster; the same bytes are as good as one's own.
             there = self.store.stat(key)
