@@ -3,9 +3,10 @@
 import os
 import secrets
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError
@@ -30,19 +31,18 @@ def put_bytes(
     clients: Clients, key: str, data: bytes, *, overwrite: bool, tags: dict[str, str] | None = None
 ) -> Entry:
     """The entry of the value that was written. Raises AlreadyExistsError, else the SDK's errors."""
+    return _put(clients, key, data, secrets.token_hex(8), overwrite=overwrite, tags=tags)
+
+
+def put_small(clients: Clients, key: str, data: bytes, *, overwrite: bool) -> Entry:
+    """
+    The same for the many small files of a folder; the entry's time is this machine's, to the second.
+
+    A request of the SDK takes 2 ms of a core, and one of obstore 0.3 ms.
+    """
     nonce = secrets.token_hex(8)
-    # The same bytes twice are one value; only who may not overwrite needs to know whose it is.
-    about: dict[str, Any] = {"overwrite": overwrite, "metadata": {_NONCE: nonce}, "tags": tags or None}
-
-    def send(unsure: bool) -> Entry:
-        blob = clients.blob(key)
-        try:
-            written = blob.upload_blob(data, length=len(data), **about)
-        except (ResourceExistsError, ResourceModifiedError) as error:
-            return _own(blob, key, nonce, unsure, error, overwrite)
-        return entry_of(key, len(data), written)
-
-    return persist(clients.patience, send)
+    entry = _put_fast(clients, key, data, nonce, overwrite)
+    return entry or _put(clients, key, data, nonce, overwrite=overwrite, unsure=True)
 
 
 def put_file(clients: Clients, key: str, path: Path, *, overwrite: bool) -> Entry:
@@ -60,7 +60,7 @@ def put_file(clients: Clients, key: str, path: Path, *, overwrite: bool) -> Entr
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"`{path}`: is no ordinary file")
         if status.st_size <= BLOCK_BYTES:
-            return put_bytes(clients, key, _read(source, path, 0, status.st_size), overwrite=overwrite)
+            return put_small(clients, key, _read(source, path, 0, status.st_size), overwrite=overwrite)
         for _ in range(_TRIES):
             entry = _put_blocks(clients, key, source, path, status.st_size, overwrite)
             if entry is not None:
@@ -73,6 +73,47 @@ def put_file(clients: Clients, key: str, path: Path, *, overwrite: bool) -> Entr
 def entry_of(key: str, size_bytes: int, answer: Any) -> Entry:
     """An entry from what the SDK returns of a write or of properties."""
     return Entry(key, size_bytes, str(answer["etag"]).strip('"'), answer["last_modified"].timestamp())
+
+
+def _put(
+    clients: Clients,
+    key: str,
+    data: bytes,
+    nonce: str,
+    *,
+    overwrite: bool,
+    tags: dict[str, str] | None = None,
+    unsure: bool = False,
+) -> Entry:
+    """unsure: whether a request with this nonce may have been carried out before."""
+    blob = clients.blob(key)
+    about: dict[str, Any] = {"overwrite": overwrite, "metadata": {_NONCE: nonce}, "tags": tags or None}
+
+    def send(again: bool) -> Entry:
+        try:
+            written = blob.upload_blob(data, length=len(data), **about)
+        except (ResourceExistsError, ResourceModifiedError) as error:
+            return _own(blob, key, nonce, unsure or again, error, overwrite)
+        return entry_of(key, len(data), written)
+
+    return persist(clients.patience, send)
+
+
+def _put_fast(clients: Clients, key: str, data: bytes, nonce: str, overwrite: bool) -> Entry | None:
+    """The entry; None where obstore was not told that it is written, which it may be all the same."""
+    fast = clients.fast(clients.account.container_of(key))
+    if fast is None:
+        return None
+    import obstore
+    from obstore.exceptions import BaseError
+
+    mode: Literal["create", "overwrite"] = "overwrite" if overwrite else "create"
+    try:
+        done = obstore.put(fast, key, data, mode=mode, use_multipart=False, attributes={_NONCE: nonce})
+    except (BaseError, ValueError):  # taken, forbidden, no answer: the SDK finds out
+        return None
+    etag = done["e_tag"]
+    return Entry(key, len(data), etag.strip('"'), float(int(time.time()))) if etag else None
 
 
 def _put_blocks(
