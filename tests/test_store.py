@@ -94,6 +94,22 @@ def test_put_file_writes_the_bytes_of_a_file(store: Store, tmp_path: Path) -> No
     assert store.read("outputs/big") == b"small"
 
 
+def test_put_file_tells_what_it_sent_and_is_stopped_by_whoever_is_told(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(20 << 20))
+    told: list[int] = []
+    store.put_file("outputs/big", source, sent=told.append)
+    assert sum(told) == 20 << 20
+    assert len(told) > 2
+
+    def stop(count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.put_file("outputs/other", source, sent=stop)
+    assert [entry.key for entry in store.list("")] == ["outputs/big"]
+
+
 def test_put_file_names_a_file_that_is_not_there(store: Store, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="absent"):
         store.put_file("a", tmp_path / "absent")

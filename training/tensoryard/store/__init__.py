@@ -6,9 +6,11 @@ Values are written once. What changes over time is appended to, or is one more n
 state is always folded from what was added and no two writers can undo each other.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+Sent = Callable[[int], None]
 
 
 class Entry(NamedTuple):
@@ -36,8 +38,12 @@ class Store(Protocol):
         """
         ...
 
-    def put_file(self, key: str, path: Path, *, overwrite: bool = False) -> Entry:
-        """Write the bytes of a local file under a key, with the promises of `put`, never all of it in memory."""
+    def put_file(self, key: str, path: Path, *, overwrite: bool = False, sent: Sent | None = None) -> Entry:
+        """
+        Write the bytes of a local file under a key, with the promises of `put`, never all of it in memory.
+
+        sent: told of bytes as they are on their way; what it raises ends the writing, and nothing of it is seen.
+        """
         ...
 
     def copy(self, source: str, target: str, *, etag: str | None = None) -> Entry:

@@ -14,7 +14,7 @@ from pathlib import Path
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from tensoryard.errors import UsageError
-from tensoryard.store import Entry, blob_copy, blob_list, blob_upload
+from tensoryard.store import Entry, Sent, blob_copy, blob_list, blob_upload
 from tensoryard.store.blob_account import BlobAccount, Clients, Patience
 from tensoryard.store.blob_append import Appends
 from tensoryard.store.blob_errors import CONTRIBUTOR, absent, code_of, missing_container, persist, plain
@@ -54,11 +54,11 @@ class BlobStore:
             write = partial(blob_upload.put_bytes, self._clients, key, data, overwrite=overwrite)
             return self._index.tagged(key, tags, write) if tags else write()
 
-    def put_file(self, key: str, path: Path, *, overwrite: bool = False) -> Entry:
+    def put_file(self, key: str, path: Path, *, overwrite: bool = False, sent: Sent | None = None) -> Entry:
         """See `Store.put_file`. Raises NotFoundError when there is no such file, UsageError when it is a folder."""
         self._appends.forget(check_key(key))
         with plain(self.account, key, "writing", CONTRIBUTOR):
-            return blob_upload.put_file(self._clients, key, path, overwrite=overwrite)
+            return blob_upload.put_file(self._clients, key, path, overwrite=overwrite, sent=sent)
 
     def copy(self, source: str, target: str, *, etag: str | None = None) -> Entry:
         """See `Store.copy`. The storage account copies; no byte comes here."""

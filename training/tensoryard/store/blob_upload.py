@@ -13,7 +13,7 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 from azure.storage.blob import BlobBlock, BlobClient
 
 from tensoryard.errors import NotFoundError, StoreError, UsageError
-from tensoryard.store import Entry
+from tensoryard.store import Entry, Sent
 from tensoryard.store.blob_account import Clients
 from tensoryard.store.blob_errors import code_of, is_taken, persist, taken
 
@@ -45,7 +45,7 @@ def put_small(clients: Clients, key: str, data: bytes, *, overwrite: bool) -> En
     return entry or _put(clients, key, data, nonce, overwrite=overwrite, unsure=True)
 
 
-def put_file(clients: Clients, key: str, path: Path, *, overwrite: bool) -> Entry:
+def put_file(clients: Clients, key: str, path: Path, *, overwrite: bool, sent: Sent | None = None) -> Entry:
     """The entry of the value that now holds a file's bytes; see `Store.put_file`."""
     try:
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -60,11 +60,15 @@ def put_file(clients: Clients, key: str, path: Path, *, overwrite: bool) -> Entr
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"`{path}`: is no ordinary file")
         if status.st_size <= BLOCK_BYTES:
-            return put_small(clients, key, _read(source, path, 0, status.st_size), overwrite=overwrite)
+            entry = put_small(clients, key, _read(source, path, 0, status.st_size), overwrite=overwrite)
+            if sent:
+                sent(entry.size_bytes)
+            return entry
         for _ in range(_TRIES):
-            entry = _put_blocks(clients, key, source, path, status.st_size, overwrite)
-            if entry is not None:
-                return entry
+            whole = _put_blocks(clients, key, source, path, status.st_size, overwrite, sent)
+            if whole is not None:
+                return whole
+            sent = None  # what is sent once more was told of
     finally:
         os.close(source)
     raise StoreError(f"`{key}`: others replaced it {_TRIES} times while it was written")
@@ -117,7 +121,7 @@ def _put_fast(clients: Clients, key: str, data: bytes, nonce: str, overwrite: bo
 
 
 def _put_blocks(
-    clients: Clients, key: str, source: int, path: Path, size_bytes: int, overwrite: bool
+    clients: Clients, key: str, source: int, path: Path, size_bytes: int, overwrite: bool, sent: Sent | None
 ) -> Entry | None:
     """The entry; None when the blocks were lost, as another writer of the key was done first."""
     blob = clients.blob(key)
@@ -128,16 +132,19 @@ def _put_blocks(
     block_bytes = max(BLOCK_BYTES, -(-size_bytes // _MOST_BLOCKS))
     names = [f"{nonce}{number:08d}" for number in range(-(-size_bytes // block_bytes))]
 
-    def stage(number: int) -> None:
+    def stage(number: int) -> int:
         start = number * block_bytes
         data = _read(source, path, start, min(block_bytes, size_bytes - start))
         persist(clients.patience, lambda unsure: blob.stage_block(names[number], data, len(data)))
+        return len(data)
 
     with ThreadPoolExecutor(SIDE_BY_SIDE, "tyard-upload") as pool:
         staged = [pool.submit(stage, number) for number in range(len(names))]
         try:
             for one in staged:
-                one.result()
+                count = one.result()
+                if sent:
+                    sent(count)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

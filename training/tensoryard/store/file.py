@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError, VerificationError
-from tensoryard.store import Entry
+from tensoryard.store import Entry, Sent
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.keys import check_key
 
@@ -60,7 +60,7 @@ class FileStore:
         self._tag(key, tags or {}, replace=overwrite)
         return entry
 
-    def put_file(self, key: str, path: Path, *, overwrite: bool = False) -> Entry:
+    def put_file(self, key: str, path: Path, *, overwrite: bool = False, sent: Sent | None = None) -> Entry:
         """See `Store.put_file`. Raises NotFoundError when there is no such file, UsageError when it is a folder."""
         target = self._path(key)
         try:
@@ -77,6 +77,8 @@ class FileStore:
                 try:
                     while chunk := os.read(source, _CHUNK_BYTES):
                         _write_all(fd, chunk)
+                        if sent:
+                            sent(len(chunk))
                     entry = self._publish(key, target, temporary, fd, overwrite)
                 finally:
                     _close_and_remove(fd, temporary)
