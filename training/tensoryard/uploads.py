@@ -1,6 +1,5 @@
 """Files of this machine into the datastore: first what is missing there, then that and nothing else."""
 
-import hashlib
 import posixpath
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,6 @@ from tensoryard.file_names import not_kept
 from tensoryard.folders import Transferred, clean_path, some
 from tensoryard.progress import shown
 from tensoryard.store import Entry, Store, is_folder, keys
-from tensoryard.store.blob_small import SmallPuts
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.sums import Sums
 from tensoryard.store.transfer import sha256_file
@@ -47,7 +45,6 @@ class Upload:
         named = {f"{self.target}/{inner}" if self.target else inner: path for inner, path in files.items()}
         _refuse_names(named)
         self._sums = Sums(store)
-        self._small = SmallPuts(store)
         self._sending, self.same = self._missing({posixpath.normpath(name): path for name, path in named.items()})
 
     def todo(self) -> list[Sending]:
@@ -101,13 +98,7 @@ class Upload:
     def _send(self, item: Sending, overwrite: bool) -> None:
         key = keys.data(item.name)
         try:
-            if item.size_bytes > LARGE_BYTES or not self._sums.kept:
-                entry, digest = _put_file(self.store, key, item.path, overwrite, hashed=self._sums.kept)
-            else:
-                with plain_errors(item.path, "reading"):
-                    data = item.path.read_bytes()
-                digest = hashlib.sha256(data).hexdigest()
-                entry = self._small.put(key, data, overwrite=overwrite)
+            entry, digest = _put_file(self.store, key, item, overwrite, hashed=self._sums.kept)
         except AlreadyExistsError:
             # Somebody was faster; the same bytes are as good as one's own.
             there = self.store.stat(key)
@@ -128,25 +119,29 @@ def upload_files(
     return Upload(store, files, target).run(overwrite=overwrite, show_progress=show_progress)
 
 
-def _put_file(store: Store, key: str, path: Path, overwrite: bool, *, hashed: bool) -> tuple[Entry, str]:
-    """(entry, digest) of a file that was sent and read for its digest at the same time."""
+def _put_file(store: Store, key: str, item: Sending, overwrite: bool, *, hashed: bool) -> tuple[Entry, str]:
+    """(entry, digest) of a file that was sent; a large one is read for its digest at the same time."""
     if not hashed:
-        return store.put_file(key, path, overwrite=overwrite), ""
-    from concurrent.futures import ThreadPoolExecutor
+        return store.put_file(key, item.path, overwrite=overwrite), ""
+    with plain_errors(item.path, "reading"):
+        before = item.path.stat()
+    if item.size_bytes <= LARGE_BYTES:
+        digest = sha256_file(item.path)
+        entry = store.put_file(key, item.path, overwrite=overwrite)
+    else:
+        from concurrent.futures import ThreadPoolExecutor
 
-    with plain_errors(path, "reading"):
-        before = path.stat()
-    with ThreadPoolExecutor(1, "tyard-digest") as pool:
-        digest = pool.submit(sha256_file, path)
-        entry = store.put_file(key, path, overwrite=overwrite)
-        found = digest.result()
-    with plain_errors(path, "reading"):
-        after = path.stat()
+        with ThreadPoolExecutor(1, "tyard-digest") as pool:
+            reading = pool.submit(sha256_file, item.path)
+            entry = store.put_file(key, item.path, overwrite=overwrite)
+            digest = reading.result()
+    with plain_errors(item.path, "reading"):
+        after = item.path.stat()
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
         raise VerificationError(
-            f"`{path}`: changed while it was uploaded", "wait until nothing writes to it, and try again"
+            f"`{item.path}`: changed while it was uploaded", "wait until nothing writes to it, and try again"
         )
-    return entry, found
+    return entry, digest
 
 
 def _there(store: Store, target: str, named: Mapping[str, Path]) -> dict[str, Entry]:
