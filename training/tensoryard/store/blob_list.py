@@ -46,7 +46,7 @@ def names(clients: Clients, container: str, prefix: str) -> list[str]:
                 *(f"{below.rstrip('/')[len(prefix) :]}/" for below in found["common_prefixes"]),
                 *(one["path"][len(prefix) :] for one in found["objects"]),
             ]
-        except (BaseError, ValueError):
+        except (BaseError, OSError, ValueError):
             pass
 
     def walk(unsure: bool) -> list[str]:
@@ -103,7 +103,7 @@ def _pages(clients: Clients, container: str, prefix: str, start_after: str) -> I
                 after = page[-1].key if page else after
                 yield [entry for entry in page if wanted(entry.key) and ours(clients.account, container, entry.key)]
             return
-        except (BaseError, ValueError):  # whatever it is: the SDK meets it too, or does not
+        except (BaseError, OSError, ValueError):  # whatever it is: the SDK meets it too, or does not
             pass
     token: str | None = None
     while True:

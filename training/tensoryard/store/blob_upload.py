@@ -114,7 +114,7 @@ def _put_fast(clients: Clients, key: str, data: bytes, nonce: str, overwrite: bo
     mode: Literal["create", "overwrite"] = "overwrite" if overwrite else "create"
     try:
         done = obstore.put(fast, key, data, mode=mode, use_multipart=False, attributes={_NONCE: nonce})
-    except (BaseError, ValueError):  # taken, forbidden, no answer: the SDK finds out
+    except (BaseError, OSError, ValueError):  # taken, forbidden, no answer: the SDK finds out
         return None
     etag = done["e_tag"]
     return Entry(key, len(data), etag.strip('"'), float(int(time.time()))) if etag else None
