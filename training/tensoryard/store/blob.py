@@ -203,7 +203,7 @@ class BlobStore:
 
         try:
             return bytes(obstore.get_range(fast, key, start=offset, length=length))
-        except (BaseError, OSError, ValueError):  # absent, past the end, no answer: the SDK meets it too, and says it better
+        except (BaseError, OSError, ValueError):  # absent, past the end, no answer: the SDK says it better
             return None
 
 
