@@ -57,6 +57,7 @@ lock: .venv/.uv
 infra: .venv/.infra
 .venv/.infra: .venv/.client requirements/infra.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/infra.txt
+	@$(BIN)/tyard infra review >/dev/null # compiles what the program uses; the whole SDK would take minutes
 	@touch $@
 
 .venv/.dev: .venv/.client requirements/dev.txt

@@ -217,7 +217,7 @@ def test_without_pulumi_it_says_how_to_install_it(checkout: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
-    assert "pip install -e '.[infra]'" in done.stderr
+    assert "`make infra`" in done.stderr
 
 
 def test_a_base_without_git_is_refused(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def review(
     if not all(map(importlib.util.find_spec, ("pulumi", "pulumi_azure_native"))):
         raise UsageError(
             f"the review needs Pulumi's Python packages, which the interpreter of tyard ({sys.executable}) lacks",
-            f"in {root}: `pip install -e '.[infra]'`",
+            f"in {root}: `make infra`",
         )
     argv = [sys.executable, "-m", "infra.review", *(f"--stack={stack}" for stack in stacks)]
     argv += [f"--base={base}"] if base is not None else []

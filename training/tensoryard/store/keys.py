@@ -12,7 +12,6 @@ ENVIRONMENTS = "environments/"
 
 _RUN_ID = re.compile(r"(?P<experiment>.+)-(?P<number>\d{4,})")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
-_MODEL_VERSION = re.compile(rf"{MODELS}(?P<name>[^/]+)/versions/(?P<version>[0-9]{{8}})\.json")
 # Surrogates are bytes of a file name that is not UTF-8; Azure refuses control characters and the backslash.
 _NOT_IN_KEYS = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 _RESERVED = (".tmp", ".tags")
@@ -79,17 +78,6 @@ def content(sha256: str) -> str:
     return f"objects/sha256/{sha256[:2]}/{sha256}"
 
 
-def set_aside(sha256: str = "") -> str:
-    """Contents that nothing needed when garbage was last collected, or the prefix of all of them."""
-    return f"objects/aside/{sha256}"
-
-
-def parse_content(key: str) -> str | None:
-    """The digest in a key made by `content` or `set_aside`; None for any other key."""
-    digest = key.rpartition("/")[2]
-    return digest if key in (content(digest), set_aside(digest)) and len(digest) == 64 else None
-
-
 def data(path: str) -> str:
     return f"{DATA}{path}"
 
@@ -135,12 +123,6 @@ def model_version(name: str, version: int) -> str:
 def model_signature(name: str, version: int, key_id: str) -> str:
     """The signature of a version by one key; key_id: the digest of its public half, in hex."""
     return model(name, f"signatures/{version:08d}/{key_id}.json")
-
-
-def parse_model_version(key: str) -> tuple[str, int] | None:
-    """(model, version) of a version's record, or None for any other key."""
-    found = _MODEL_VERSION.fullmatch(key)
-    return (found["name"], int(found["version"])) if found else None
 
 
 def model_events(name: str, version: int | None = None) -> str:
