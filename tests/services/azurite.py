@@ -5,17 +5,14 @@ What it lacks or gets wrong, so that no test may lean on it: no hierarchical nam
 no immutability; the tag index is immediate; roles are not checked; `x-ms-if-tags` is ignored when tags are set.
 """
 
-import ctypes
 import fcntl
 import hashlib
 import os
-import re
 import shutil
-import signal
 import subprocess
-import sys
-import threading
 from pathlib import Path
+
+from services.server import Server
 
 ACCOUNT = "devstoreaccount1"
 # Public: every Azurite has it. Source: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
@@ -23,7 +20,6 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 _PACKAGE = Path(__file__).parent / "azurite_npm"
 _MAIN = Path("node_modules", "azurite", "dist", "src", "blob", "main.js")
-_STARTS_WITHIN_S = 60
 
 
 class Azurite:
@@ -39,42 +35,17 @@ class Azurite:
         argv += ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry"]
         if certificate:
             argv += ["--oauth", "basic", "--cert", str(certificate[0]), "--key", str(certificate[1])]
-        self._process = subprocess.Popen(
-            # Without --silent it would log every request into a pipe that somebody has to read.
-            [*argv, "--silent"],
-            cwd=home,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the tests: their ends still need storage
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
-        self.pid = self._process.pid
-        self.url = self._wait_for_url()
+        # Without --silent it would print a line for every request.
+        self._server = Server([*argv, "--silent"], r"successfully listens on (https?://\S+)", home)
+        self.pid = self._server.pid
+        self.url = self._server.found
 
     @property
     def endpoint(self) -> str:
         return f"{self.url}/{ACCOUNT}"
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def _wait_for_url(self) -> str:
-        said: list[str] = []
-        assert self._process.stdout is not None
-        watch = threading.Timer(_STARTS_WITHIN_S, self._process.kill)
-        watch.start()
-        try:
-            for line in self._process.stdout:
-                said.append(line)
-                if found := re.search(r"successfully listens on (https?://\S+)", line):
-                    return found[1]
-        finally:
-            watch.cancel()
-        self.close()
-        raise AssertionError(f"Azurite ended before it listened; it said:\n{''.join(said)}")
+        self._server.close()
 
 
 def installed() -> Path:
@@ -117,9 +88,3 @@ def _node(home: Path) -> Path:
         f"Azurite needs Node.js 22 or newer, `{node}` is {version}: https://nodejs.org/en/download"
     )
     return Path(node)
-
-
-def _die_with_parent() -> None:
-    """Runs in the new process: Linux ends it when the tests' process is gone, however that ended."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

@@ -4,19 +4,14 @@ Docker's own registry, as Debian packages it: the real distribution protocol on 
 What it does not show: tokens (`oci_login.py`'s tests answer for those), the limits and redirects of other registries.
 """
 
-import ctypes
 import fcntl
 import os
-import re
 import shutil
-import signal
 import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 
-_STARTS_WITHIN_S = 60
+from services.server import Server
 
 
 class OciRegistry:
@@ -37,42 +32,11 @@ class OciRegistry:
             config.append(f"auth: {{htpasswd: {{realm: tests, path: '{htpasswd}'}}}}")
         file = folder / "config.yml"
         file.write_text("\n".join(config) + "\n")
-        self._process = subprocess.Popen(
-            [program(), "serve", str(file)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
-        self.host = self._wait_for_host()
-        # Its log goes nowhere, but a full pipe would stop it.
-        threading.Thread(target=self._drain, daemon=True).start()
+        self._server = Server([program(), "serve", str(file)], r"listening on (127\.0\.0\.1:\d+)")
+        self.host = self._server.found
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def _wait_for_host(self) -> str:
-        said: list[str] = []
-        assert self._process.stdout is not None
-        watch = threading.Timer(_STARTS_WITHIN_S, self._process.kill)
-        watch.start()
-        try:
-            for line in self._process.stdout:
-                said.append(line)
-                if found := re.search(r"listening on (127\.0\.0\.1:\d+)", line):
-                    return found[1]
-        finally:
-            watch.cancel()
-        self.close()
-        raise AssertionError(f"docker-registry ended before it listened; it said:\n{''.join(said)}")
-
-    def _drain(self) -> None:
-        assert self._process.stdout is not None
-        for _ in self._process.stdout:
-            pass
+        self._server.close()
 
 
 def program() -> str:
@@ -113,9 +77,3 @@ def _unpack(cache: Path, unpacked: Path) -> None:
         (aside / "unpacked").rename(unpacked)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _die_with_parent() -> None:
-    """Runs in the new process: Linux ends it when the tests' process is gone, however that ended."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
