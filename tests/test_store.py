@@ -127,6 +127,13 @@ def test_read_takes_an_offset_and_a_length(store: Store) -> None:
     assert store.read("a", 99) == b""
 
 
+def test_a_pipe_is_not_waited_for(store: Store, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(UsageError, match="no ordinary file"):
+        store.put_file("a", tmp_path / "pipe")
+
+
 def test_what_is_absent_is_not_found(store: Store) -> None:
     store.put("a/b", b"")
 

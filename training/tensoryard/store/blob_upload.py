@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +11,11 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError
 from azure.storage.blob import BlobBlock, BlobClient
 
-from tensoryard.errors import NotFoundError, StoreError, UsageError
+from tensoryard.errors import StoreError
 from tensoryard.store import Entry, Sent
 from tensoryard.store.blob_account import Clients
 from tensoryard.store.blob_errors import code_of, is_taken, persist, taken
+from tensoryard.store.disk import open_file
 
 # Blocks of 8 MiB: 8 at a time fill a fast link, and their 64 MiB are all that an upload holds.
 BLOCK_BYTES = 8 << 20
@@ -47,18 +47,9 @@ def put_small(clients: Clients, key: str, data: bytes, *, overwrite: bool) -> En
 
 def put_file(clients: Clients, key: str, path: Path, *, overwrite: bool, sent: Sent | None = None) -> Entry:
     """The entry of the value that now holds a file's bytes; see `Store.put_file`."""
-    try:
-        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise NotFoundError(f"`{path}`: there is no such file") from None
-    except OSError as error:
-        raise StoreError(f"`{path}`: reading it failed: {os.strerror(error.errno or 0)}") from None
+    source = open_file(path)
     try:
         status = os.fstat(source)
-        if stat.S_ISDIR(status.st_mode):
-            raise UsageError(f"`{path}`: is a folder, a file is needed")
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"`{path}`: is no ordinary file")
         if status.st_size <= BLOCK_BYTES:
             entry = put_small(clients, key, _read(source, path, 0, status.st_size), overwrite=overwrite)
             if sent:

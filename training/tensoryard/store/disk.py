@@ -2,10 +2,11 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tensoryard.errors import StoreError
+from tensoryard.errors import NotFoundError, StoreError, UsageError
 
 _HINTS = {
     errno.EACCES: "ask the owner of the folder for access, or use a folder of your own",
@@ -32,3 +33,24 @@ def plain_errors(path: str | os.PathLike[str], doing: str) -> Iterator[None]:
         raise StoreError(
             f"`{os.fspath(path)}`: {doing} failed: {os.strerror(code).lower()}", _HINTS.get(code)
         ) from error
+
+
+def open_file(path: str | os.PathLike[str]) -> int:
+    """
+    A descriptor to read a file by that is to be kept in a store.
+
+    Raises NotFoundError when it is absent, UsageError when it is no ordinary file, StoreError when it cannot be read.
+    """
+    try:
+        # Without O_NONBLOCK a pipe would wait for its writer.
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise NotFoundError(f"`{path}`: there is no such file") from None
+    except OSError as error:
+        raise StoreError(f"`{path}`: reading it failed: {os.strerror(error.errno or 0)}") from None
+    mode = os.fstat(source).st_mode
+    if stat.S_ISREG(mode):
+        return source
+    os.close(source)
+    what = "a folder" if stat.S_ISDIR(mode) else "no ordinary file"
+    raise UsageError(f"`{path}`: is {what}, a file is needed")

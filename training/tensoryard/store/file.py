@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError, VerificationError
 from tensoryard.store import Entry, Sent
-from tensoryard.store.disk import plain_errors
+from tensoryard.store.disk import open_file, plain_errors
 from tensoryard.store.keys import check_key
 
 _TMP = ".tmp"
@@ -63,15 +63,8 @@ class FileStore:
     def put_file(self, key: str, path: Path, *, overwrite: bool = False, sent: Sent | None = None) -> Entry:
         """See `Store.put_file`. Raises NotFoundError when there is no such file, UsageError when it is a folder."""
         target = self._path(key)
+        source = open_file(path)
         try:
-            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise NotFoundError(f"`{path}`: there is no such file") from None
-        except OSError as error:
-            raise StoreError(f"`{path}`: reading it failed: {os.strerror(error.errno or 0)}") from None
-        try:
-            if stat.S_ISDIR(os.fstat(source).st_mode):
-                raise UsageError(f"`{path}`: is a folder, a file is needed")
             with plain_errors(target, "writing"):
                 temporary, fd = self._temporary()
                 try:
