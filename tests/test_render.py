@@ -17,7 +17,7 @@ import pytest
 from launching import parameter_server
 from tensoryard.errors import JobError, UsageError
 from tensoryard.job import DatastoreReference, Job
-from tensoryard.render import Placement, preload, quote, render
+from tensoryard.render import Placement, _environment, preload, quote, render
 
 GOLDEN = Path(__file__).parent / "golden" / "job"
 DATA = DatastoreReference("default", "mnist/train")
@@ -142,7 +142,6 @@ def test_rendering_writes_no_file_uses_no_network_and_starts_no_process() -> Non
 import sys
 sys.path[:0] = sys.argv[1:]
 import test_render
-test_render.preload()
 test_render.rendered("single-local")
 seen = []
 def watch(event, arguments):
@@ -163,8 +162,17 @@ print(seen)
     assert done.stdout == "[]\n"
 
 
-def test_preload_loads_every_template() -> None:
-    preload()
+def test_compiled_templates_that_were_kept_give_the_same_bytes(tmp_path: Path) -> None:
+    expected = rendered("horovod-slurm")
+    (tmp_path / "a-file").touch()
+    try:
+        for folder in (tmp_path / "kept", tmp_path / "kept", tmp_path / "a-file" / "no-folder"):
+            _environment.cache_clear()
+            preload(folder)
+            assert rendered("horovod-slurm") == expected
+        assert list((tmp_path / "kept").iterdir())
+    finally:
+        _environment.cache_clear()
 
 
 def test_too_few_hosts_are_refused() -> None:

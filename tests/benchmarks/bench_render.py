@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from tensoryard.job import Job, ParameterServer, ParameterServerTraining
-from tensoryard.render import Placement, preload, render
+from tensoryard.render import Placement, render
 from tensoryard.tf_config import addresses
 
 NODES = 1000
@@ -35,7 +35,6 @@ def main() -> None:
         for task in tasks:
             json.dumps({"cluster": cluster, "task": {"type": task.role, "index": task.task_index}})
 
-    preload()
     size = sum(map(len, files.values())) / 2**20
     print(f"{NODES} nodes, {len(files)} files, {size:.1f} MiB, median of 10")
     for name, function in {"render, everything": ours, "json.dumps of TF_CONFIGs alone": rival}.items():

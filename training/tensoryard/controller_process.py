@@ -71,14 +71,14 @@ def _be_controller(told: int) -> None:
     from pathlib import Path
 
     import tensoryard.environment.spec
-    import tensoryard.environment.venv
     import tensoryard.scheduler.local
-    import tensoryard.store.file  # noqa: F401 - these four are loaded ahead of their first use
+    import tensoryard.store.file  # noqa: F401 - these three are loaded ahead of their first use
     from tensoryard.controller import local_controller
+    from tensoryard.environment.venv import default_cache
     from tensoryard.render import preload
     from tensoryard.workspace import Workspace
 
-    preload()
+    preload(default_cache() / "templates")
     gc.enable()
     with open(3, "rb") as pipe:
         root = os.fsdecode(pipe.read())
