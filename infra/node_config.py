@@ -53,7 +53,8 @@ CONTEXTS = {
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The templates of templates/node, strict about what they name."""
     import jinja2
 
     return jinja2.Environment(
@@ -68,7 +69,7 @@ def _environment() -> jinja2.Environment:
 
 def render(kind: Kind, template: str) -> str:
     """One template as it is for the head or for a node; template: its name in templates/node."""
-    return _environment().get_template(template).render(asdict(CONTEXTS[kind]))
+    return templates().get_template(template).render(asdict(CONTEXTS[kind]))
 
 
 def cloud_config(kind: Kind) -> str:

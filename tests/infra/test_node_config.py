@@ -99,7 +99,7 @@ def test_only_the_head_makes_the_key() -> None:
 
 def test_a_misspelled_name_in_a_template_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError):
-        node_config._environment().from_string("{{ pakages }}").render()
+        node_config.templates().from_string("{{ pakages }}").render()
 
 
 def test_too_much_user_data_is_refused_before_azure_does() -> None:

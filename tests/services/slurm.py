@@ -1,0 +1,342 @@
+"""
+A Slurm cluster of Debian's packages on this one machine: real munge, real slurmctld, a real slurmd for every node.
+
+A node has a network, a host name, processes and an /etc/hosts of its own (Linux namespaces), so it can be pulled out
+like a plug. Nothing of the machine's own munge or Slurm is used. Files of all nodes are the machine's: the shared disk
+that Slurm clusters have. Configured by the templates that real nodes get.
+
+What it does not show: control groups, GPUs that compute, a network that is slow, accounting.
+"""
+
+import contextlib
+import ctypes
+import ipaddress
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from infra.slurm_config import Node, Partition, SlurmConfig
+
+CORES = 2
+MEMORY_MIB = 2000
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "munged", "ip", "nsenter", "unshare")
+# Ends with whoever started it, as `unshare --kill-child` passes on.
+_PR_SET_PDEATHSIG = 1
+_STARTS_WITHIN_S = 60.0
+# In the node's own namespaces: its network card comes from outside, once it is there.
+_NODE = """
+set -e
+mount --bind "$1" /etc/hosts
+mount -t tmpfs tmpfs "$5"
+hostname "$2"
+read -r _
+ip link set lo up
+ip addr add "$3" dev eth0
+ip link set eth0 up
+exec slurmd -D -N "$2" -f "$4"
+"""
+
+
+class SlurmNode:
+    """One node while it is up. pid: of its first process, with which all others of it end."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", pid: int) -> None:
+        self.process = process
+        self.pid = pid
+
+    def end(self) -> None:
+        """Pull the plug: no process of it gets to say a word."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+
+
+class SlurmCluster:
+    """
+    A running cluster of nodes `node-1` to `node-N`; `close` ends all of it, and so does the end of this process.
+
+    environ: what a process needs to use it. Partitions: `main` with all nodes, `gpu` with the last, which has one.
+    """
+
+    def __init__(self, count: int = 3) -> None:
+        missing = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
+        assert not missing, f"the tests need {', '.join(missing)}: run tools/system-packages"
+        assert os.getuid() == 0, "the tests of Slurm make nodes out of Linux namespaces: run them as root"
+        _remove_what_the_dead_left()
+        # Not pytest's own folder, which nobody else may enter: daemons check who owns every folder above their files.
+        self.folder = Path(tempfile.mkdtemp(prefix=f"tyard-slurm-{os.getpid()}-", dir="/tmp"))
+        self.folder.chmod(0o755)
+        self.names = [f"node-{number}" for number in range(1, count + 1)]
+        self.network = _free_network()
+        self.bridge = f"tys{os.getpid()}"
+        self.up: dict[str, SlurmNode] = {}
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._links = 0
+        self.conf = self.folder / "slurm.conf"
+        self.environ = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": _path()}
+        try:
+            self._lay_out()
+            self._daemon("munged", *self._munge_options())
+            _wait_until(self._munge_socket.exists, "munged listens")
+            self.start_slurmctld()
+            for name in self.names:
+                self.start_node(name)
+            self.wait_until_idle()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, *argv: str, check: bool = True, environ: dict[str, str] | None = None) -> str:
+        """What a command of this cluster's printed; environ: in place of the cluster's own."""
+        done = subprocess.run(
+            argv, env=environ or self.environ, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+        assert not check or done.returncode == 0, f"{argv} ended with {done.returncode}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def start_node(self, name: str) -> None:
+        number = self.names.index(name) + 1
+        address = self.network.network_address + 1 + number
+        hosts = str(self.folder / "hosts")
+        inside = ["sh", "-c", _NODE, "node", hosts, name, f"{address}/{self.network.prefixlen}"]
+        inside += [str(self.conf), str(self.folder / "tmp")]
+        namespaces = ["--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        process = self._daemon("unshare", *namespaces, *inside, log=f"{name}.out", stdin=subprocess.PIPE)
+        pid = _first_child(process.pid)
+        self._links += 1
+        card = f"{self.bridge}n{self._links}"[-15:]
+        _wait_until(lambda: _has_own_network(pid), f"{name} has a network")
+        _ip("link", "add", card, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+        _ip("link", "set", card, "master", self.bridge, "up")
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        self.up[name] = SlurmNode(process, pid)
+
+    def kill_node(self, name: str) -> None:
+        """As if its power failed: Slurm is not told."""
+        self.up.pop(name).end()
+
+    def start_slurmctld(self) -> None:
+        self._slurmctld = self._daemon("slurmctld", "-D", "-f", str(self.conf), log="slurmctld.out")
+        _wait_until(lambda: "UP" in self.run("scontrol", "ping", check=False), "slurmctld answers")
+
+    def kill_slurmctld(self) -> None:
+        self._slurmctld.kill()
+        self._slurmctld.wait()
+
+    def states(self) -> dict[str, str]:
+        """The state of every node in Slurm's words, such as `idle` or `down*`."""
+        said = self.run("sinfo", "--noheader", "--Node", "--format=%N|%T", check=False)
+        return dict(line.split("|", 1) for line in said.split())
+
+    def wait_until_idle(self) -> None:
+        _wait_until(lambda: set(self.states().values()) == {"idle"}, lambda: f"all nodes are idle: {self.states()}")
+
+    def jobs(self) -> list[str]:
+        """`id state reason` of every job that has not ended."""
+        return self.run("squeue", "--noheader", "--format=%A %T %r").splitlines()
+
+    def reset(self) -> None:
+        """Everything as it was at the start: no jobs, every node up."""
+        if self._slurmctld.poll() is not None:
+            self.start_slurmctld()
+        if self.jobs():
+            self.run("scancel", "--user=root")
+        for name in self.names:
+            if name not in self.up:
+                self.start_node(name)
+        for name, state in self.states().items():
+            if state.startswith(("down", "drain")):
+                self.run("scontrol", "update", f"NodeName={name}", "State=RESUME", check=False)
+        self.wait_until_idle()
+
+    def asked(self) -> dict[str, int]:
+        """How often slurmctld has been asked for each thing since `forget_asked`, by its own count."""
+        counts: dict[str, int] = {}
+        for line in self.run("sdiag").splitlines():
+            words = line.split()
+            if words and words[0].startswith(("REQUEST_", "MESSAGE_")):
+                counts[words[0]] = int(
+                    next(word for word in words if word.startswith("count:")).removeprefix("count:")
+                )
+        return counts
+
+    def forget_asked(self) -> None:
+        self.run("sdiag", "--reset")
+
+    def close(self) -> None:
+        for node in self.up.values():
+            node.end()
+        for process in reversed(self._started):
+            process.kill()
+            process.wait()
+        subprocess.run(["ip", "link", "delete", self.bridge], env=self.environ, capture_output=True, check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _munge_socket(self) -> Path:
+        return self.folder / "munge" / "socket"
+
+    def _munge_options(self) -> list[str]:
+        at = self.folder / "munge"
+        files = {"socket": at / "socket", "key-file": at / "key", "log-file": at / "log", "pid-file": at / "pid"}
+        options = [f"--{name}={path}" for name, path in {**files, "seed-file": at / "seed"}.items()]
+        # It would refuse /tmp, in which others may make files.
+        return ["--foreground", "--force", *options]
+
+    def _lay_out(self) -> None:
+        for name in ("munge", "state", "spool", "run", "log", "tmp"):
+            (self.folder / name).mkdir()
+        key = self.folder / "munge" / "key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o400)
+        head = self.network.network_address + 1
+        _ip("link", "add", self.bridge, "type", "bridge")
+        _ip("addr", "add", f"{head}/{self.network.prefixlen}", "dev", self.bridge)
+        _ip("link", "set", self.bridge, "up")
+        hosts = {"localhost": "127.0.0.1", socket.gethostname(): str(head)}
+        addresses = [str(head + number) for number in range(1, len(self.names) + 1)]
+        hosts |= dict(zip(self.names, addresses, strict=True))
+        (self.folder / "hosts").write_text("".join(f"{address} {name}\n" for name, address in hosts.items()))
+        gpu = self.folder / "gpu0"
+        os.mknod(gpu, 0o666 | 0o020000, os.makedev(1, 3))
+        config = self._config(str(head), addresses, gpu)
+        for name, text in config.files().items():
+            (self.folder / name).write_text(text)
+        with self.conf.open("a") as file:
+            # Nodes may say that they have more than this machine; PMIx's files of one must not meet another's.
+            file.write(f"\n# of the tests\nSlurmdParameters=config_overrides\nTmpFS={self.folder / 'tmp'}\n")
+
+    def _config(self, head: str, addresses: list[str], gpu: Path) -> SlurmConfig:
+        nodes = [
+            Node(names=name, addresses=address, cpus=CORES, memory_mib=MEMORY_MIB, gpus=int(name == self.names[-1]))
+            for name, address in zip(self.names, addresses, strict=True)
+        ]
+        nodes[-1] = Node(**{**vars(nodes[-1]), "gpu_files": str(gpu)})
+        everything = ",".join(self.names)
+        with socket.socket() as held:
+            held.bind((head, 0))
+            port = held.getsockname()[1]
+        return SlurmConfig(
+            cluster="tests",
+            head_host=socket.gethostname(),
+            head_address=head,
+            nodes=tuple(nodes),
+            partitions=(
+                Partition(name="main", nodes=everything, default=True),
+                Partition(name="gpu", nodes=self.names[-1]),
+                Partition(name="short", nodes=everything, max_time="1"),
+            ),
+            memory_per_cpu_mib=MEMORY_MIB // CORES,
+            slurmctld_port=port,
+            slurm_user="root",
+            slurmctld_parameters=("idle_on_node_suspend",),
+            auth_info=(f"socket={self._munge_socket}", "cred_expire=5"),
+            state_dir=str(self.folder / "state"),
+            spool_dir=str(self.folder / "spool"),
+            run_dir=str(self.folder / "run"),
+            log_dir=str(self.folder / "log"),
+            cgroup=False,
+            slurmd_timeout_s=3,
+        )
+
+    def _daemon(
+        self, *argv: str, log: str | None = None, stdin: int = subprocess.DEVNULL
+    ) -> "subprocess.Popen[bytes]":
+        with (self.folder / (log or f"{argv[0]}.out")).open("ab") as out:
+            process = subprocess.Popen(
+                argv,
+                env=self.environ,
+                stdin=stdin,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,  # Ctrl-C is for the tests: their ends still need it
+                preexec_fn=_die_with_parent,
+            )
+        self._started.append(process)
+        return process
+
+
+def _path() -> str:
+    """Debian keeps daemons where a person's PATH may not lead."""
+    return os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], env={**os.environ, "PATH": _path()}, capture_output=True, text=True)
+    assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
+
+
+def _links() -> Iterable[dict[str, str]]:
+    argv = ["ip", "-json", "addr"]
+    done = subprocess.run(argv, env={**os.environ, "PATH": _path()}, capture_output=True, text=True, check=True)
+    found: list[dict[str, str]] = json.loads(done.stdout or "[]")
+    return found
+
+
+def _free_network() -> ipaddress.IPv4Network:
+    """Addresses that no card of this machine is in."""
+    taken = [
+        ipaddress.ip_interface(f"{entry['local']}/{entry['prefixlen']}").network
+        for link in _links()
+        for entry in link.get("addr_info", ())
+        if entry.get("family") == "inet"
+    ]
+    for number in range(os.getpid() % 200, 256 + os.getpid() % 200):
+        network = ipaddress.IPv4Network(f"10.213.{number % 256}.0/24")
+        if not any(network.overlaps(other) for other in taken):
+            return network
+    raise AssertionError("no network of 10.213.0.0/16 is free on this machine")
+
+
+def _remove_what_the_dead_left() -> None:
+    """What tests that were killed have left."""
+    for link in _links():
+        name = link["ifname"]
+        if name.startswith("tys") and name[3:].isdigit() and not Path(f"/proc/{name[3:]}").exists():
+            subprocess.run(["ip", "link", "delete", name], env={**os.environ, "PATH": _path()}, check=False)
+    for folder in Path("/tmp").glob("tyard-slurm-*-*"):
+        if not Path(f"/proc/{folder.name.split('-')[2]}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _first_child(pid: int) -> int:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    _wait_until(lambda: path.read_text().split(), "a node's first process is there")
+    return int(path.read_text().split()[0])
+
+
+def _has_own_network(pid: int) -> bool:
+    return os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+
+
+def _wait_until(condition: Callable[[], object], what: str | Callable[[], str]) -> None:
+    deadline = time.monotonic() + _STARTS_WITHIN_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain until {what if isinstance(what, str) else what()}")
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":  # a cluster to try things on: python -m services.slurm, from tests/
+    cluster = SlurmCluster(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    print(f"export SLURM_CONF={cluster.conf}", flush=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    finally:
+        cluster.close()
