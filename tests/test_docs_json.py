@@ -52,6 +52,7 @@ def history(cli: Tyard) -> Tyard:
         "env list",
         "env prune --unused-days 0",
         "doctor",
+        "doctor --registry",
         "workspace show",
     ],
 )

@@ -33,19 +33,33 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command()
+@click.option("--registry", is_flag=True, help="Check the workspace's models instead, on whatever store it has.")
+@click.option("--read-files", is_flag=True, help="With --registry: read every stored byte of every version.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
+def doctor(ctx: click.Context, registry: bool, read_files: bool, as_json: bool) -> None:
     """
-    Say what this machine has and lacks, each with its fix.
+    Say what this machine has and lacks, or what is wrong with the registry, each with its fix.
 
-    Exit code 1 when something that every job needs is missing.
+    Exit code 1 when something that every job needs is missing, or anything is wrong with the registry.
 
     \b
     Examples:
       tyard doctor
-      tyard doctor --json
+      tyard doctor --registry --json
     """
+    if registry:
+        ok = _check_registry(read_files=read_files, as_json=as_json)
+    elif read_files:
+        raise UsageError("doctor: `--read-files` reads the files of models", "tyard doctor --registry --read-files")
+    else:
+        ok = _check_machine(as_json=as_json)
+    if not ok:
+        ctx.exit(1)
+
+
+def _check_machine(*, as_json: bool) -> bool:
+    """Prints what this machine has and lacks; whether there is all that every job needs."""
     findings = examine()
     if as_json:
         print_json(findings)
@@ -56,8 +70,24 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
         if fixes:
             click.echo("\nFixes")
             print_table((), [("", one.name, one.fix or "") for one in fixes])
-    if any(one.required and not one.ok for one in findings):
-        ctx.exit(1)
+    return all(one.ok or not one.required for one in findings)
+
+
+def _check_registry(*, read_files: bool, as_json: bool) -> bool:
+    """Prints what is wrong with the workspace's models; whether nothing is."""
+    from tensoryard.registry.check import check_registry
+    from tensoryard.workspace import Workspace
+
+    checked = check_registry(Workspace.from_config().store, read_files=read_files)
+    if as_json:
+        print_json(checked)
+        return not checked.findings
+    for finding in checked.findings:
+        of = f"{finding.model}:{finding.version}" if finding.version else finding.model or "models"
+        click.echo(f"{of}: {finding.what}\n  at   {finding.key}\n  fix  {finding.fix}\n")
+    looked_at = f"models: {checked.models}, versions: {checked.versions}, files: {checked.files}"
+    click.echo(f"Checked {looked_at}; {len(checked.findings) or 'nothing'} wrong", err=True)
+    return not checked.findings
 
 
 def examine() -> list[Finding]:

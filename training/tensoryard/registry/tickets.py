@@ -1,5 +1,7 @@
 """Version numbers, given out by tickets that are kept with each model."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
@@ -34,20 +36,30 @@ def check_case(store: Store, name: str) -> None:
 
 def highest_number(store: Store, name: str) -> int:
     """The highest number that was given out, used or not; 0 for a model that nobody registered."""
-    file = 0
-    highest = 0
-    while (entry := store.stat(keys.model_tickets(name, file))) is not None:
-        places = -(-entry.size_bytes // tickets.TICKET_BYTES)
-        highest = file * tickets.TICKETS_PER_FILE + min(places, tickets.TICKETS_PER_FILE)
-        file += 1
-    return highest
+    sizes: list[int] = []
+    while (entry := store.stat(keys.model_tickets(name, len(sizes)))) is not None:
+        sizes.append(entry.size_bytes)
+    return highest_of(sizes)
+
+
+def highest_of(sizes: Sequence[int]) -> int:
+    """The highest number that was given out of ticket files that have these sizes in bytes."""
+    if not sizes:
+        return 0
+    places = min(-(-sizes[-1] // tickets.TICKET_BYTES), tickets.TICKETS_PER_FILE)
+    return (len(sizes) - 1) * tickets.TICKETS_PER_FILE + places
+
+
+def nonce_key(name: str, nonce: str) -> str:
+    """Where the number of a caller's retry token is kept, whatever text the token is."""
+    import hashlib
+
+    return keys.model_nonce(name, hashlib.sha256(nonce.encode()).hexdigest())
 
 
 def number_of_nonce(store: Store, name: str, nonce: str) -> int:
     """The one number that belongs to a nonce, taken now or by an earlier call that may not have come further."""
-    import hashlib
-
-    key = keys.model_nonce(name, hashlib.sha256(nonce.encode()).hexdigest())
+    key = nonce_key(name, nonce)
     try:
         return decode(store.read(key), key, Nonce).version
     except NotFoundError:
