@@ -278,8 +278,8 @@ for step in range(100000):
     terminal.until(r"Submitted job-0001")
     terminal.until(r"worker-0 \| \[red\]not markup\[/red\]")
     terminal.until(r"worker-0 \| step \d+")
-    terminal.until(r"job-0001  Preparing .* s · Scaling .* s · Running 0\.\d s")
-    terminal.until(r"Running 1\.\d s")
+    terminal.until(r"job-0001  Preparing .* s · Scaling .* s · Running \d+\.\d s")
+    terminal.until(r"Running [1-9]\d*\.\d s")  # a busy machine may not draw every second
     terminal.until(r"accuracy=0\.5")
     (cli.workspace / "runs" / "job-0001" / "outputs" / "go").touch()
     rest = terminal.rest()
@@ -291,8 +291,8 @@ for step in range(100000):
 def test_a_narrow_terminal_shows_the_present_stage_and_has_room_for_what_ctrl_c_echoes(cli: Tyard) -> None:
     cli.job(WAIT)
     terminal = Terminal(cli, "run", columns=40)
-    terminal.until(r"job-0001  Running \d\.\d s  \(\d\.\d s\)")
-    terminal.until(r"Running 1\.\d s")
+    terminal.until(r"job-0001  Running \d+\.\d s  \(\d+\.\d s\)")
+    terminal.until(r"Running [1-9]\d*\.\d s")  # a busy machine may not draw every second
     cli("runs", "cancel", "1")
     drawn = [line for line in re.split(r"[\r\n]+", terminal.rest()) if "Running" in line and "·" not in line]
     assert drawn
