@@ -25,6 +25,9 @@ from tensoryard.store.parallel import each
 _BATCH = 1000
 _BACKUP = "bring it back from a backup"
 
+# What can happen to a version, by what happened before.
+_AFTER = {"": ("deleted",), "deleted": ("restored", "purged"), "restored": ("deleted",)}
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -38,14 +41,14 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
 
 
-def check_registry(store: Store, *, read_files: bool = False) -> Checked:
+def check_registry(store: Store, model: str = "", *, read_files: bool = False) -> Checked:
     """
-    Everything that is wrong with a store's models, each with what to do about it.
+    Everything that is wrong with a store's models, or with one of them, each with what to do about it.
 
     read_files: read every byte of every version; else only the files that have another ETag than was recorded.
     Raises StoreError when the store cannot be read.
     """
-    models = list(kept_by_model(store))
+    models = list(kept_by_model(store, model))
     index = Index(store)
     findings = list(_colliding(kept.name for kept in models))
     versions = files = 0
@@ -131,22 +134,18 @@ class _Check:
         """The numbers of the versions that are deleted."""
         deleted = set()
         for number, numbered in self.kept.deletions.items():
+            newest = keys.numbered(numbered.prefix, max(numbered.numbers))
             if number not in self.kept.versions:
-                self._add(
-                    "deletion",
-                    keys.numbered(numbered.prefix, max(numbered.numbers)),
-                    "is of a version that is not there",
-                    _BACKUP,
-                    number,
-                )
-            events = self._events("deletion", numbered)
-            wanted = "deleted"
-            for key, event in events:
-                if event is not None and (event.kind, event.version) != (wanted, number):
-                    what = f"says that version {event.version} was {event.kind}, where {number} {wanted} was to come"
-                    self._add("deletion", key, what, _BACKUP, number)
-                wanted = "restored" if wanted == "deleted" else "deleted"
-            if events and events[-1].event and events[-1].event.kind == "deleted":
+                self._add("deletion", newest, "is of a version that is not there", _BACKUP, number)
+            before: str | None = ""
+            for key, event in self._events("deletion", numbered):
+                if event is not None and event.version != number:
+                    self._add("deletion", key, f"is of version {event.version}", _BACKUP, number)
+                elif event is not None and before is not None and event.kind not in _AFTER.get(before, ()):
+                    said = f"after it was {before}" if before else "before anything else"
+                    self._add("deletion", key, f"says that the version was {event.kind} {said}", _BACKUP, number)
+                before = event.kind if event else None
+            if before in ("deleted", "purged"):
                 deleted.add(number)
         return deleted
 

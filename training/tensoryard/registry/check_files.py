@@ -6,7 +6,7 @@ from typing import NamedTuple
 from tensoryard.errors import NotFoundError
 from tensoryard.registry.finding import Finding
 from tensoryard.registry.records import FileRecord, ModelVersion
-from tensoryard.store import Entry, Store, is_folder
+from tensoryard.store import Entry, Store, is_folder, keys
 from tensoryard.store.parallel import each
 from tensoryard.store.transfer import sha256_key
 
@@ -25,7 +25,8 @@ def file_findings(store: Store, versions: Sequence[ModelVersion], *, read_files:
     """
     The files of versions that are missing or have other bytes than were recorded.
 
-    read_files: read all of them; else those that have another ETag than when they were registered.
+    read_files: read all of them; else those that have another ETag than when they were registered. Copies kept under
+    their digest are given a new one whenever somebody relies on them.
     """
     named = [_Named(version, file) for version in versions for file in version.files]
     there = _entries(store, {file.key for _, file in named})
@@ -38,7 +39,7 @@ def file_findings(store: Store, versions: Sequence[ModelVersion], *, read_files:
         elif entry.size_bytes != one.file.size_bytes:
             what = f"`{one.file.path}` was changed: has {entry.size_bytes} bytes, recorded were {one.file.size_bytes}"
             found.append(_finding(one, what))
-        elif read_files or entry.etag != one.file.etag:
+        elif read_files or (entry.etag != one.file.etag and one.file.key != keys.content(one.file.sha256)):
             doubtful.setdefault((one.file.key, entry.etag), []).append(one)
 
     def digest(key: str) -> str | None:

@@ -8,6 +8,7 @@ harm. Deletion, restoration and aliases are events beside the record, so that no
 import posixpath
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,9 @@ class Registry:
             raise UsageError(
                 f"nonce: `{version.nonce}` registered other files as `{found.name}:{number}`", "use another nonce"
             )
+        # The call that wrote the record may have been killed before its tags were; whoever may not write tags has it.
+        with suppress(StoreError):
+            self.store.set_tags(key, index_tags(found))
         return found
 
     def _read(self, name: str, number: int) -> ModelVersion | None:
