@@ -19,9 +19,12 @@ from tensoryard.controller import Controller
 from tensoryard.environment import Environment, EnvironmentSpec, Log
 from tensoryard.job import Job, ParameterServer, ParameterServerTraining
 from tensoryard.run import RunRecord
+from tensoryard.scheduler import Scheduler
 from tensoryard.scheduler.local import LocalScheduler
+from tensoryard.scheduler.slurm import SlurmScheduler
 from tensoryard.store import Store, keys
 from tensoryard.submit import submit
+from tensoryard.targets import LOCAL, SLURM, queue_name
 from tensoryard.workspace import Workspace
 
 GIVE_UP_SECONDS = 120.0
@@ -70,6 +73,7 @@ class Yard:
         self.workspace = Workspace(folder / "workspace")
         if store is not None:
             self.workspace.__dict__["store"] = store
+        self.target = LOCAL
         self.controllers: list[BaseProcess] = []
 
     def source(self, script: str, name: str = "train.py") -> Path:
@@ -82,12 +86,16 @@ class Yard:
         """A queued run of a script; fields: of the job."""
         fields = {"experiment": "test", "entry_script": "train.py"} | fields
         fields.setdefault("source_directory", str(self.source(script)))
-        return submit(self.workspace, Job(**fields), lambda text: None)
+        job = Job(**fields)
+        self.target = queue_name(job.compute_target)
+        return submit(self.workspace, job, lambda text: None)
 
     def controller(self, workspace: Workspace | None = None, builder: Any = None) -> Controller:
         workspace = workspace or self.workspace
-        scheduler = LocalScheduler(lambda: workspace.settings().concurrent_runs)
-        return Controller(workspace, "local", scheduler, builder or PlainPython(self.folder / "environment"))
+        scheduler: Scheduler = LocalScheduler(lambda: workspace.settings().concurrent_runs)
+        if self.target == SLURM:
+            scheduler = SlurmScheduler()
+        return Controller(workspace, self.target, scheduler, builder or PlainPython(self.folder / "environment"))
 
     def serve(self) -> None:
         """Bring every queued run to its end, in this process."""
@@ -119,7 +127,7 @@ class Yard:
         run.store.put(run.key(name), data, overwrite=True)
 
     def queued(self) -> list[str]:
-        return list(self.workspace.store.children(keys.queued(self.workspace.queue("local"))))
+        return list(self.workspace.store.children(keys.queued(self.workspace.queue(self.target))))
 
     def log(self, run: RunRecord, task: str = "worker-0") -> str:
         return self.text(run, f"logs/{task}.log")
@@ -167,7 +175,7 @@ def lay_out_by_hand(folder: Path, files: dict[str, str], scripts: dict[str, str]
         (folder / name).mkdir(parents=True)
     (folder / "environment" / "bin" / "python").symlink_to(Path(sys.executable).resolve())
     package = Path(tensoryard.__file__).parent
-    for name in ("rank.py", "end_record.py", "tf_config.py"):
+    for name in ("rank.py", "end_record.py", "tf_config.py", "attempt.py"):
         shutil.copyfile(package / name, folder / "launch" / name)
     shutil.copyfile(package / "context.py", folder / "launch" / "path" / "tensoryard" / "__init__.py")
     for top, texts in (("launch", files), ("source", scripts)):

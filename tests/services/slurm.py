@@ -1,9 +1,9 @@
 """
 A Slurm cluster of Debian's packages on this one machine: real munge, real slurmctld, a real slurmd for every node.
 
-A node has a network, a host name, processes and an /etc/hosts of its own (Linux namespaces), so it can be pulled out
-like a plug. Nothing of the machine's own munge or Slurm is used. Files of all nodes are the machine's: the shared disk
-that Slurm clusters have. Configured by the templates that real nodes get.
+A node has a network, a host name, processes and an /etc/hosts of its own (Linux namespaces): its plug can be pulled.
+Nothing of the machine's own munge or Slurm is used. Files of all nodes are the machine's: the shared disk that Slurm
+clusters have. Configured by the templates that real nodes get.
 
 What it does not show: control groups, GPUs that compute, a network that is slow, accounting.
 """
@@ -321,7 +321,7 @@ def _first_child(pid: int) -> int:
 
 
 def _has_own_network(pid: int) -> bool:
-    return os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+    return Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
 
 
 def _wait_until(condition: Callable[[], object], what: str | Callable[[], str]) -> None:

@@ -21,7 +21,7 @@ from tensoryard.errors import CorruptRecordError, StoreError, TensoryardError
 from tensoryard.run import RunRecord
 from tensoryard.scheduler import Scheduler
 from tensoryard.store import is_folder, keys
-from tensoryard.targets import LOCAL
+from tensoryard.targets import LOCAL, scheduler_of
 from tensoryard.workspace import Workspace
 
 
@@ -172,10 +172,18 @@ def controller_lock(workspace: Workspace, target: str = LOCAL) -> Iterator[bool]
         os.close(handle)
 
 
-def local_controller(workspace: Workspace) -> Controller:
-    """The controller of this machine's own runs."""
+def controller_of(workspace: Workspace, target: str = LOCAL) -> Controller:
+    """The controller of a target's runs: of those on this machine, or of a Slurm cluster that it submits to."""
     from tensoryard.environment.venv import VenvBuilder
+
+    return Controller(workspace, target, _scheduler(workspace, target), VenvBuilder())
+
+
+def _scheduler(workspace: Workspace, target: str) -> Scheduler:
+    if scheduler_of(target) == "slurm":
+        from tensoryard.scheduler.slurm import SlurmScheduler
+
+        return SlurmScheduler()
     from tensoryard.scheduler.local import LocalScheduler
 
-    scheduler = LocalScheduler(lambda: workspace.settings().concurrent_runs)
-    return Controller(workspace, LOCAL, scheduler, VenvBuilder())
+    return LocalScheduler(lambda: workspace.settings().concurrent_runs)

@@ -47,10 +47,17 @@ class ForkedController:
         early, cls._early = cls._early, None
         return early or cls()
 
-    def start(self, workspace: "Workspace") -> None:
-        """Let it serve a workspace: it returns at once when another controller is at work there."""
+    def start(self, workspace: "Workspace", target: str) -> None:
+        """
+        Let it serve a target's runs, if that is for this machine to do.
+
+        It returns at once when another controller is at work there.
+        """
+        from tensoryard.targets import SERVED_HERE
+
         os.waitpid(self._child, 0)
-        os.write(self._writing, os.fsencode(workspace.root))
+        if target in SERVED_HERE:
+            os.write(self._writing, os.fsencode(workspace.root) + b"\0" + target.encode())
         os.close(self._writing)
 
 
@@ -73,7 +80,7 @@ def _be_controller(told: int) -> None:
     import tensoryard.environment.spec
     import tensoryard.scheduler.local
     import tensoryard.store.file  # noqa: F401 - these three are loaded ahead of their first use
-    from tensoryard.controller import local_controller
+    from tensoryard.controller import controller_of
     from tensoryard.environment.venv import default_cache
     from tensoryard.render import preload
     from tensoryard.workspace import Workspace
@@ -81,66 +88,68 @@ def _be_controller(told: int) -> None:
     preload(default_cache() / "templates")
     gc.enable()
     with open(3, "rb") as pipe:
-        root = os.fsdecode(pipe.read())
+        root, _, target = os.fsdecode(pipe.read()).partition("\0")
     if not root:
         return
     log = os.open(Path(root) / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        local_controller(Workspace(Path(root))).serve()
+        controller_of(Workspace(Path(root)), target).serve()
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
 
 
 def fork_controller(workspace: "Workspace") -> None:
-    """See that a controller is at work on what is queued, from a process without threads."""
+    """See that controllers are at work on what is queued for this machine, from a process without threads."""
     from tensoryard.store import is_folder
 
     if not is_folder(workspace.store):
         # What reaches a store over a network may have threads of its own, which a fork would break.
         spawn_controller(workspace)
-    elif _is_wanted(workspace):
-        ForkedController().start(workspace)
+        return
+    for target in _wanted(workspace):
+        ForkedController().start(workspace, target)
 
 
 def spawn_controller(workspace: "Workspace") -> None:
-    """See that a controller is at work on what is queued, from any Python program."""
+    """See that controllers are at work on what is queued for this machine, from any Python program."""
     import subprocess
     import threading
 
-    if not _is_wanted(workspace):
-        return
-    with (workspace.root / LOG).open("ab") as log:
-        process = subprocess.Popen(
-            # -P: a project may hold modules of any name, and `-m` would look in its folder first.
-            [sys.executable, "-P", "-m", "tensoryard.controller_process", str(workspace.root)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    # Waited for beside the program, which may go on for days: an ended controller would stay a zombie.
-    threading.Thread(target=process.wait, daemon=True).start()
+    for target in _wanted(workspace):
+        with (workspace.root / LOG).open("ab") as log:
+            process = subprocess.Popen(
+                # -P: a project may hold modules of any name, and `-m` would look in its folder first.
+                [sys.executable, "-P", "-m", "tensoryard.controller_process", str(workspace.root), target],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        # Waited for beside the program, which may go on for days: an ended controller would stay a zombie.
+        threading.Thread(target=process.wait, daemon=True).start()
 
 
-def _is_wanted(workspace: "Workspace") -> bool:
-    """Whether runs wait for this machine and no controller is at work; others' runs are their own controllers'."""
+def _wanted(workspace: "Workspace") -> list[str]:
+    """The targets for this machine to serve whose runs wait while no controller is at work."""
     from tensoryard.controller import controller_lock
     from tensoryard.store import keys
-    from tensoryard.targets import LOCAL
+    from tensoryard.targets import SERVED_HERE
 
-    with controller_lock(workspace) as held:
-        if not held:
-            return False
-    return next(iter(workspace.store.children(keys.queued(workspace.queue(LOCAL)))), None) is not None
+    wanted = []
+    for target in SERVED_HERE:
+        with controller_lock(workspace, target) as held:
+            if held and next(iter(workspace.store.children(keys.queued(workspace.queue(target)))), None) is not None:
+                wanted.append(target)
+    return wanted
 
 
 if __name__ == "__main__":
     from pathlib import Path
 
-    from tensoryard.controller import local_controller
+    from tensoryard.controller import controller_of
     from tensoryard.workspace import Workspace
 
-    local_controller(Workspace(Path(sys.argv[1]))).serve()
+    controller_of(Workspace(Path(sys.argv[1])), sys.argv[2]).serve()

@@ -57,6 +57,7 @@ class RunDriver:
         self.worked_on = RunRecord(workspace.work, run.id)
         self.mirror = Mirror(run, self.folder)
         self.requests = _Requests(run)
+        self.said: str | None = None  # what the scheduler ended the run for
         run.mend()
         self.state = run.state()
 
@@ -182,11 +183,14 @@ class RunDriver:
                 self.scheduler.stop(self.run.id, self.folder, kill=True)
             seen = self.scheduler.poll(self.run.id, self.folder)
             if seen.phase is Phase.OVER:
+                self.said = seen.reason
                 if stopping and self.state.stage == "Scaling" and not self.worked_on.started_tasks():
                     raise CanceledError
                 return
             if seen.phase is Phase.RUNNING:
                 self._enter("Running")
+            elif self.state.stage == "Running":
+                self._enter("Scaling", seen.reason)  # to be started again
             elif seen.reason != self.state.reason:
                 self.state.add(self.run.add(fact="waiting", reason=seen.reason))
             if kill_asked_at is not None and time.monotonic() - kill_asked_at > HUNG_SECONDS:
@@ -202,7 +206,7 @@ class RunDriver:
         if left:
             self._warn(f"{left} processes outlived their task and were killed")
         self._keep()
-        decided = verdict(self.worked_on)
+        decided = verdict(self.worked_on, self.said)
         self.run.add(stage=decided.stage, reason=decided.reason, **decided.facts)
 
     def _free_reserve(self) -> None:

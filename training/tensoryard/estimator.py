@@ -10,7 +10,7 @@ import msgspec
 
 from tensoryard.errors import JobError, LayoutError
 from tensoryard.job import DatastoreReference, Job
-from tensoryard.targets import LOCAL
+from tensoryard.targets import LOCAL, SlurmTarget
 
 if TYPE_CHECKING:
     from tensoryard.experiment import Run
@@ -114,7 +114,7 @@ class TensorFlow:
         given = {
             "entry_script": str(entry_script),
             "script_params": {str(name): _script_value(value) for name, value in (script_params or {}).items()},
-            "compute_target": compute_target if isinstance(compute_target, str) else _target_name(compute_target),
+            "compute_target": _target(compute_target),
             "use_gpu": use_gpu,
             "framework_version": framework_version,
             "python_version": python_version,
@@ -235,9 +235,11 @@ def _script_value(value: Any) -> Any:
     return value if value is None or isinstance(value, DatastoreReference) else str(value)
 
 
-def _target_name(target: Any) -> str:
+def _target(target: Any) -> str | SlurmTarget:
     if target is None:
         return LOCAL
+    if isinstance(target, str | SlurmTarget):
+        return target
     name = getattr(target, "name", None)
     if not isinstance(name, str):
         raise JobError(f"compute_target: got {target!r}, expected a name such as `local` or a ComputeTarget")

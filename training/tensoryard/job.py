@@ -13,8 +13,8 @@ from msgspec import Meta, Struct
 
 from tensoryard.errors import JobError, LayoutError
 from tensoryard.store import keys
-from tensoryard.targets import LOCAL
-from tensoryard.tf_config import Task, place
+from tensoryard.targets import LOCAL, SlurmTarget
+from tensoryard.tf_config import Task, place, spread
 
 if TYPE_CHECKING:
     from tensoryard.environment import EnvironmentSpec
@@ -90,7 +90,12 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         dict[str, ScriptValue],
         Meta(description="Arguments of the script in this order; a value of null passes the name alone"),
     ] = {}
-    compute_target: Annotated[str, Meta(description="Where it runs; `local` is this machine")] = LOCAL
+    compute_target: Annotated[
+        str | SlurmTarget,
+        Meta(
+            description="Where it runs: `local` is this machine, `slurm: {...}` the Slurm cluster that it submits to"
+        ),
+    ] = LOCAL
     use_gpu: Annotated[bool, Meta(description="TensorFlow with CUDA; the run fails when no GPU is found")] = False
     node_count: Annotated[int, Meta(ge=1, description="Nodes; on this machine they are simulated")] = 1
     process_count_per_node: Annotated[
@@ -229,6 +234,8 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
                 f"node_count: got {self.node_count}, but there are only {count} tasks to place",
                 hint=f"set `node_count` to {count} or less",
             )
+        if self.way == "parameter_server" and self.process_count_per_node is None:
+            return spread(roles, self.node_count)
         return place(roles, per_node)
 
     def references(self) -> dict[str, DatastoreReference]:

@@ -9,6 +9,7 @@ import msgspec
 
 from tensoryard.errors import JobError
 from tensoryard.job import DatastoreReference, Job, ParameterServer, ParameterServerTraining
+from tensoryard.targets import SlurmOptions, SlurmTarget
 
 FieldPath = tuple[str | int, ...]
 
@@ -103,6 +104,8 @@ def _expected(rule: str, at: FieldPath) -> str:
     """msgspec's rule in words: "Expected `int | null`, got `str`" is "a whole number"."""
     if at[:1] == ("distributed_training",) and len(at) == 1:
         return "`mpi`, `multi_worker_mirrored` or `parameter_server: {...}`"
+    if at == ("compute_target",):
+        return "a name such as `local`, or `slurm: {...}`"
     if at[:1] == ("script_params",) and len(at) == 2:
         return f"text, a number, nothing or {_REFERENCE}"
     if at[:1] == ("inputs",) and len(at) == 2:
@@ -118,6 +121,8 @@ def _expected(rule: str, at: FieldPath) -> str:
 
 
 def _hint(at: FieldPath, given: str, written: str | None, expected: str) -> str | None:
+    if at == ("compute_target",):
+        return "for example `compute_target: {slurm: {partition: gpu}}`; leave it out for this machine"
     if at == ("distributed_training",):
         return (
             "for example `distributed_training: mpi`, or "
@@ -157,6 +162,8 @@ def _known_fields(at: FieldPath) -> list[str]:
     struct: Any = Job
     if at[:1] == ("distributed_training",):
         struct = ParameterServer if len(at) > 1 else ParameterServerTraining
+    elif at[:1] == ("compute_target",):
+        struct = SlurmOptions if len(at) > 1 else SlurmTarget
     elif at:
         struct = DatastoreReference
     return [field.name for field in msgspec.structs.fields(struct)]

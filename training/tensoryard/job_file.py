@@ -178,7 +178,12 @@ def _plain(path: Path, loader: yaml.SafeLoader, node: yaml.Node, at: FieldPath, 
 
 def _scalar(loader: yaml.SafeLoader, node: yaml.Node, at: FieldPath) -> Any:
     """A version written without quotes stays text: 3.10 is no number here."""
-    kept_as_text = (len(at) == 2 and at[0] in _TEXT_FIELDS) or (len(at) == 1 and at[0] in _VERSION_FIELDS)
+    kept_as_text = (
+        (len(at) == 2 and at[0] in _TEXT_FIELDS)
+        or (len(at) == 1 and at[0] in _VERSION_FIELDS)
+        # To YAML 1:30:00 is a number, and 007 another account.
+        or (len(at) == 3 and at[:2] == ("compute_target", "slurm"))
+    )
     if kept_as_text and node.tag != "tag:yaml.org,2002:null":
         return node.value
     try:

@@ -15,6 +15,8 @@ _TITLES = {
     "DatastoreReference": "Data of a datastore",
     "ParameterServerTraining": "Training with parameter servers",
     "ParameterServer": "Who takes part",
+    "SlurmTarget": "A Slurm cluster",
+    "SlurmOptions": "What sbatch is asked",
 }
 
 

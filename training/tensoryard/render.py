@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tensoryard import templates
 from tensoryard.errors import JobError, UsageError
 from tensoryard.job import DatastoreReference, Job
-from tensoryard.targets import SchedulerName
+from tensoryard.targets import DIRECTIVE_VALUE, SchedulerName, slurm_options
 from tensoryard.tf_config import Task, addresses, tf_configs
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _TEMPLATES = {
     "parameter_server": "parameter_server.sh.j2",
     "multi_worker_mirrored": "multi_worker.sh.j2",
 }
-_DIRECTIVE_VALUE = re.compile(r"[A-Za-z0-9._:/@%+=,-]+")
 
 
 class Placement(NamedTuple):
@@ -56,6 +55,7 @@ class LaunchScript(NamedTuple):
     command: tuple[str, ...]
     task_names: tuple[str, ...]
     task_count: int
+    node_count: int
     tasks_per_host: int
 
 
@@ -69,7 +69,7 @@ def render(
     Raises JobError when the job does not fit the placement.
     """
     tasks = job.tasks()
-    nodes = max(task.node for task in tasks) + 1
+    nodes = _node_count(tasks)
     if placement.hosts and len(placement.hosts) < nodes:
         raise JobError(f"hosts: got {len(placement.hosts)} ({', '.join(placement.hosts)}), the job needs {nodes}")
     files = {"run.sh": _script(job, tasks, placement, run_id, run_dir, local_paths)}
@@ -79,6 +79,10 @@ def render(
         for name, text in tf_configs(tasks, task_addresses):
             files[f"tf_config/{name}.json"] = text + "\n"
     return files
+
+
+def _node_count(tasks: Sequence[Task]) -> int:
+    return max(task.node for task in tasks) + 1
 
 
 def _has_tf_config(job: Job) -> bool:
@@ -107,6 +111,7 @@ def _script(
         command=("python", script, *job.arguments(dict(local_paths))),
         task_names=tuple(task.name for task in tasks),
         task_count=len(tasks),
+        node_count=_node_count(tasks),
         tasks_per_host=tasks_per_node if placement.scheduler == "slurm" else len(tasks),
     )
     return _environment().get_template(context.template).render(context._asdict())
@@ -121,25 +126,40 @@ def _exports(job: Job, run_id: str, run_dir: str, local_paths: Mapping[Datastore
 
 def _directives(job: Job, tasks: Sequence[Task], run_id: str, run_dir: str, tasks_per_node: int) -> tuple[str, ...]:
     """Sorted `#SBATCH` options. Slurm does not read them as a shell does, so values are matched, not quoted."""
+    options = slurm_options(job.compute_target)
     values = {
         "chdir": run_dir,
+        # A node is a run's own, all of it: TensorFlow takes every core, and two runs would meet at its ports.
+        "exclusive": "",
         "job-name": run_id,
-        "nodes": str(max(task.node for task in tasks) + 1),
-        "ntasks": str(len(tasks)),
+        "mem": "0",
+        "nodes": str(_node_count(tasks)),
         "ntasks-per-node": str(tasks_per_node),
+        "open-mode": "append",
         "output": f"{run_dir}/logs/launch.log",
         "requeue": "",
     }
     if job.use_gpu:
         values["gpus-per-node"] = str(tasks_per_node)
     if job.max_run_duration_seconds:
-        values["time"] = str(-(-job.max_run_duration_seconds // 60) + 1)
+        # Slurm counts whole minutes, from before the first task starts until after the last has had its 10 s.
+        values["time"] = str(-(-job.max_run_duration_seconds // 60) + 2)
+    for name in ("partition", "account", "qos", "constraint", "reservation", "time"):
+        value = getattr(options, name)
+        if value is not None:
+            values[name] = value
     for name, value in values.items():
-        if value and not _DIRECTIVE_VALUE.fullmatch(value):
+        if value and not DIRECTIVE_VALUE.fullmatch(value):
             raise UsageError(
                 f"#SBATCH --{name}: got `{value}`, Slurm allows letters, digits and . _ : / @ % + = , - there"
             )
-    return tuple(f"--{name}={value}" if value else f"--{name}" for name, value in sorted(values.items()))
+    extra = {text[2:].partition("=")[0]: text for text in options.extra_directives}
+    rendered = {
+        name: f"--{name}={value}" if value else f"--{name}"
+        for name, value in values.items()
+        if name not in options.skip_directives
+    }
+    return tuple(text for _, text in sorted((rendered | extra).items()))
 
 
 def _layout(job: Job, tasks: Sequence[Task], placement: Placement) -> str:

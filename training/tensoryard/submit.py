@@ -15,7 +15,7 @@ from tensoryard.run import RunRecord, find_run
 from tensoryard.snapshot import Snapshot
 from tensoryard.store import keys
 from tensoryard.store.tickets import take_number
-from tensoryard.targets import LOCAL, targets
+from tensoryard.targets import LOCAL, SERVED_HERE, SlurmTarget, queue_name, targets
 from tensoryard.workspace import Workspace
 
 
@@ -68,12 +68,17 @@ def submit(workspace: Workspace, job: Job, say: Callable[[str], None], taken: Sn
     store.put(run.key("snapshot.json"), msgspec.json.encode(taken))
     store.put(run.key("job.json"), encode_job(job))
     # The commit point: a run that neither is queued nor has events was never asked for.
-    store.put(keys.queued(workspace.queue(job.compute_target), run.id), b"")
+    store.put(keys.queued(workspace.queue(queue_name(job.compute_target)), run.id), b"")
     run.add(fact="submitted", host=socket.gethostname(), user=_user(), snapshot=taken.digest)
     return run
 
 
 def _check_target(workspace: Workspace, job: Job) -> None:
+    if isinstance(job.compute_target, SlurmTarget):
+        from tensoryard.scheduler.slurm_checks import check_fits
+
+        check_fits(workspace, job)
+        return
     known = list(targets(workspace))
     if job.compute_target in known:
         return
@@ -88,7 +93,7 @@ def _check_target(workspace: Workspace, job: Job) -> None:
 
 def _check_machine(job: Job) -> None:
     """What this machine lacks for a job is told before an environment of gigabytes is built for it."""
-    if job.compute_target != LOCAL:
+    if queue_name(job.compute_target) not in SERVED_HERE:
         return
     from importlib.util import find_spec
 
@@ -97,7 +102,7 @@ def _check_machine(job: Job) -> None:
             f"conda_packages: {', '.join(job.conda_packages)} need the extra `conda`, which is not installed",
             hint="pip install 'tensoryard[conda]'",
         )
-    if job.use_gpu and (problem := _gpu_problem(job)):
+    if job.compute_target == LOCAL and job.use_gpu and (problem := _gpu_problem(job)):
         raise JobError(
             f"use_gpu: got `true`, but this machine has no usable GPU: {problem}",
             hint="`tyard doctor` shows what is missing; `use_gpu: false` trains on the CPU",

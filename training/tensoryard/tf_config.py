@@ -34,6 +34,12 @@ def place(roles: Mapping[str, int], tasks_per_node: int) -> list[Task]:
     return [Task(role, index, slot // tasks_per_node) for slot, (role, index) in enumerate(named)]
 
 
+def spread(roles: Mapping[str, int], node_count: int) -> list[Task]:
+    """Tasks in the order of roles, neighbours together, as evenly over the nodes as they go."""
+    named = [(role, index) for role, count in roles.items() for index in range(count)]
+    return [Task(role, index, slot * node_count // len(named)) for slot, (role, index) in enumerate(named)]
+
+
 def addresses(tasks: Sequence[Task], hosts: Sequence[str], ports: Sequence[int] | None = None) -> list[str]:
     """
     "host:port" of every task, in the order of tasks.

@@ -24,8 +24,12 @@ class Verdict(NamedTuple):
     facts: dict[str, Any]
 
 
-def verdict(run: RunRecord) -> Verdict:
-    """The verdict on a run whose tasks are over."""
+def verdict(run: RunRecord, said: str | None = None) -> Verdict:
+    """
+    The verdict on a run whose tasks are over.
+
+    said: what the scheduler ended it for. What a task failed of itself, before, weighs more.
+    """
     tasks = [task.name for task in run.job.tasks()]
     results = run.task_results()
     end = run.end()
@@ -37,6 +41,9 @@ def verdict(run: RunRecord) -> Verdict:
         return Verdict("Canceled", "canceled by request", {})
     if outcome == "failed":
         return _task_failed(run, end) if end.get("task") else Verdict("Failed", end.get("reason"), {})
+    if said:
+        first = next((name for name in tasks if name in run.started_tasks()), None)
+        return Verdict("Failed", said, {"log": run.log_tail(first)} if first else {})
     # Before what was stopped: who stops the others because one is gone, as mpirun does, says nothing of that one.
     vanished = {name: facts for name, facts in run.started_tasks().items() if name not in results}
     if vanished and not results and len(tasks) > 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
 from tensoryard.store import Store, is_folder, keys
-from tensoryard.targets import LOCAL
+from tensoryard.targets import SERVED_HERE
 
 if TYPE_CHECKING:
     from tensoryard.azureml.core.compute import ComputeTarget
@@ -117,9 +117,10 @@ class Workspace:
         """
         The name of the queue in which a target's runs wait.
 
-        `local` means this machine: of the machines that use one store over a network, each has a queue of its own.
+        `local` means this machine, `slurm` the cluster that it submits to: of the machines that use one store over a
+        network, each has queues of its own.
         """
-        if target != LOCAL or is_folder(self.store):
+        if target not in SERVED_HERE or is_folder(self.store):
             return target
         from tensoryard.store.file import FileStore
 
@@ -127,7 +128,7 @@ class Workspace:
         if own.stat(MACHINE) is None:
             with suppress(AlreadyExistsError):
                 own.put(MACHINE, os.urandom(6).hex().encode())
-        return f"{LOCAL}-{own.read(MACHINE).decode()}"
+        return f"{target}-{own.read(MACHINE).decode()}"
 
     def get_default_datastore(self) -> "Datastore":
         """The workspace's own datastore."""

@@ -25,6 +25,7 @@ def run(ctx: click.Context, job: Path, changes: tuple[str, ...], detach: bool, a
     from tensoryard.controller_process import ForkedController
     from tensoryard.job_file import load_job, placed
     from tensoryard.submit import submit
+    from tensoryard.targets import queue_name
     from tensoryard.workspace import Workspace
 
     controller = ForkedController.forked()
@@ -32,7 +33,7 @@ def run(ctx: click.Context, job: Path, changes: tuple[str, ...], detach: bool, a
     asked = load_job(job, changes)
     with placed(job, changes):
         submitted = submit(workspace, asked, lambda text: click.echo(text, err=True))
-    controller.start(workspace)
+    controller.start(workspace, queue_name(submitted.job.compute_target))
     from tensoryard.cli.follow import follow_to_end, show_submitted
 
     if detach:

@@ -20,7 +20,7 @@ class Phase(Enum):
 
 
 class Seen(NamedTuple):
-    """What a scheduler says of a run. reason: in words, why it waits."""
+    """What a scheduler says of a run. reason: in words, why it waits, or what has ended it from outside."""
 
     phase: Phase
     reason: str | None = None
@@ -46,7 +46,11 @@ class Scheduler(Protocol):
         ...
 
     def poll(self, run_id: str, folder: Path) -> Seen:
-        """How the run stands. Cheap: called many times a second."""
+        """
+        How the run stands. Cheap: called many times a second.
+
+        It may wait again after it was running: a node was lost, or others came first.
+        """
         ...
 
     def stop(self, run_id: str, folder: Path, *, kill: bool, because: str | None = None) -> None:

@@ -122,7 +122,7 @@ class LocalScheduler:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                     pass_fds=(alive,),
-                    env=_launch_environment(),
+                    env=launch_environment(),
                 )
         except OSError as error:
             raise SchedulerError(f"run `{run_id}`: its launch script cannot be started: {error}") from None
@@ -157,7 +157,8 @@ _OF_THE_MACHINE = re.compile(
 )
 
 
-def _launch_environment() -> dict[str, str]:
+def launch_environment() -> dict[str, str]:
+    """What of this process's environment a launch script is given."""
     return {name: value for name, value in os.environ.items() if _OF_THE_MACHINE.fullmatch(name)}
 
 

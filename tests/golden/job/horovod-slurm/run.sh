@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # rendered by tensoryard 1.2.3, run golden-0007, template job/horovod.sh.j2
 #SBATCH --chdir=/yard/runs/golden-0007
+#SBATCH --exclusive
 #SBATCH --job-name=golden-0007
+#SBATCH --mem=0
 #SBATCH --nodes=2
-#SBATCH --ntasks=8
 #SBATCH --ntasks-per-node=4
+#SBATCH --open-mode=append
 #SBATCH --output=/yard/runs/golden-0007/logs/launch.log
 #SBATCH --requeue
 set -euo pipefail
@@ -16,6 +18,11 @@ export TYARD_RUN_ID=golden-0007
 export PATH="$TYARD_RUN_DIR/environment/bin:$PATH"
 TYARD_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd, -)
 export TYARD_HOSTS
+
+# an attempt begins: what an earlier one recorded is set aside; when it ends is marked
+trap : TERM
+"$TYARD_RUN_DIR/environment/bin/python" -I -S "$TYARD_RUN_DIR/launch/attempt.py" || exit 0
+trap 'echo "$?" > "$TYARD_RUN_DIR/launch/attempts/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.ended"' EXIT
 
 # the script and its arguments
 tyard_script=(
@@ -34,16 +41,34 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 # the script goes to the ranks in a file, each word ended by a NUL
 printf '%s\0' "${tyard_script[@]}" > "$TYARD_RUN_DIR/launch/command"
 
-# launch: by mpirun where the environment's Horovod was built with MPI, else over Gloo
-if [ -e "$TYARD_RUN_DIR/launch/horovod-mpi" ] && command -v mpirun >/dev/null; then
+# launch: by mpirun where it starts its daemons through Slurm, else by srun over PMIx, else over Gloo
+tyard_by=gloo
+if [ -e "$TYARD_RUN_DIR/launch/horovod-mpi" ]; then
+  if command -v mpirun >/dev/null && ompi_info --parsable 2>/dev/null | grep 'mca:plm:slurm:' >/dev/null; then
+    tyard_by=mpirun
+  elif srun --mpi=list 2>&1 | grep pmix >/dev/null; then
+    tyard_by=srun
+  fi
+fi
+if [ "$tyard_by" = mpirun ]; then
+  echo "Launching by mpirun inside of the allocation"
   mpirun \
     --bind-to none \
     --map-by ppr:4:node \
     --oversubscribe \
     -np 8 \
     "${tyard_rank[@]}" -
+elif [ "$tyard_by" = srun ]; then
+  echo "Launching by srun over PMIx: no mpirun here that goes through Slurm"
+  srun \
+    --ntasks=8 \
+    --ntasks-per-node=4 \
+    --cpu-bind=none \
+    --mpi=pmix \
+    --kill-on-bad-exit=1 \
+    "${tyard_rank[@]}" -
 else
-  echo "Launching over Gloo: no mpirun here, or Horovod was built without MPI"
+  echo "Launching over Gloo, through ssh to the other nodes: no MPI here that goes through Slurm"
   horovodrun \
     --gloo \
     -np 8 \

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # rendered by tensoryard 1.2.3, run golden-0007, template job/multi_worker.sh.j2
 #SBATCH --chdir=/yard/runs/golden-0007
+#SBATCH --exclusive
 #SBATCH --gpus-per-node=1
 #SBATCH --job-name=golden-0007
+#SBATCH --mem=0
 #SBATCH --nodes=3
-#SBATCH --ntasks=3
 #SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
 #SBATCH --output=/yard/runs/golden-0007/logs/launch.log
 #SBATCH --requeue
-#SBATCH --time=91
+#SBATCH --time=92
 set -euo pipefail
 
 # exports
@@ -18,6 +20,11 @@ export TYARD_RUN_ID=golden-0007
 export PATH="$TYARD_RUN_DIR/environment/bin:$PATH"
 TYARD_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd, -)
 export TYARD_HOSTS
+
+# an attempt begins: what an earlier one recorded is set aside; when it ends is marked
+trap : TERM
+"$TYARD_RUN_DIR/environment/bin/python" -I -S "$TYARD_RUN_DIR/launch/attempt.py" || exit 0
+trap 'echo "$?" > "$TYARD_RUN_DIR/launch/attempts/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.ended"' EXIT
 
 # the script and its arguments
 tyard_script=(
@@ -31,9 +38,13 @@ tyard_script=(
 tyard_rank=("$TYARD_RUN_DIR/environment/bin/python" -I -S "$TYARD_RUN_DIR/launch/rank.py")
 cd "$TYARD_RUN_DIR/source"
 
-# launch: one supervisor a task; it finds its task by SLURM_PROCID
+# launch: one supervisor a task on the host that launch/hostfile has for it; it finds its task by SLURM_PROCID
+export SLURM_HOSTFILE="$TYARD_RUN_DIR/launch/hostfile"
 srun \
+  --nodes=3 \
   --ntasks=3 \
-  --ntasks-per-node=1 \
+  --distribution=arbitrary \
+  --cpu-bind=none \
+  --mpi=none \
   --kill-on-bad-exit=1 \
   "${tyard_rank[@]}" - "${tyard_script[@]}"

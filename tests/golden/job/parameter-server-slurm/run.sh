@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # rendered by tensoryard 1.2.3, run golden-0007, template job/parameter_server.sh.j2
 #SBATCH --chdir=/yard/runs/golden-0007
+#SBATCH --exclusive
 #SBATCH --job-name=golden-0007
+#SBATCH --mem=0
 #SBATCH --nodes=3
-#SBATCH --ntasks=6
 #SBATCH --ntasks-per-node=2
+#SBATCH --open-mode=append
 #SBATCH --output=/yard/runs/golden-0007/logs/launch.log
 #SBATCH --requeue
 set -euo pipefail
@@ -16,6 +18,11 @@ export TYARD_RUN_ID=golden-0007
 export PATH="$TYARD_RUN_DIR/environment/bin:$PATH"
 TYARD_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd, -)
 export TYARD_HOSTS
+
+# an attempt begins: what an earlier one recorded is set aside; when it ends is marked
+trap : TERM
+"$TYARD_RUN_DIR/environment/bin/python" -I -S "$TYARD_RUN_DIR/launch/attempt.py" || exit 0
+trap 'echo "$?" > "$TYARD_RUN_DIR/launch/attempts/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.ended"' EXIT
 
 # the script and its arguments
 tyard_script=(
@@ -30,9 +37,13 @@ tyard_rank=("$TYARD_RUN_DIR/environment/bin/python" -I -S "$TYARD_RUN_DIR/launch
 cd "$TYARD_RUN_DIR/source"
 export GRPC_FAIL_FAST="${GRPC_FAIL_FAST:-use_caller}"
 
-# launch: one supervisor a task; it finds its task by SLURM_PROCID
+# launch: one supervisor a task on the host that launch/hostfile has for it; it finds its task by SLURM_PROCID
+export SLURM_HOSTFILE="$TYARD_RUN_DIR/launch/hostfile"
 srun \
+  --nodes=3 \
   --ntasks=6 \
-  --ntasks-per-node=2 \
+  --distribution=arbitrary \
+  --cpu-bind=none \
+  --mpi=none \
   --kill-on-bad-exit=1 \
   "${tyard_rank[@]}" - "${tyard_script[@]}"

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # rendered by tensoryard 1.2.3, run golden-0007, template job/single.sh.j2
 #SBATCH --chdir=/yard/runs/golden-0007
+#SBATCH --exclusive
 #SBATCH --job-name=golden-0007
+#SBATCH --mem=0
 #SBATCH --nodes=1
-#SBATCH --ntasks=1
 #SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
 #SBATCH --output=/yard/runs/golden-0007/logs/launch.log
 #SBATCH --requeue
 set -euo pipefail
@@ -21,6 +23,11 @@ export task=mine
 export PATH="$TYARD_RUN_DIR/environment/bin:$PATH"
 TYARD_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd, -)
 export TYARD_HOSTS
+
+# an attempt begins: what an earlier one recorded is set aside; when it ends is marked
+trap : TERM
+"$TYARD_RUN_DIR/environment/bin/python" -I -S "$TYARD_RUN_DIR/launch/attempt.py" || exit 0
+trap 'echo "$?" > "$TYARD_RUN_DIR/launch/attempts/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.ended"' EXIT
 
 # the script and its arguments
 tyard_script=(
@@ -50,4 +57,4 @@ tyard_rank=("$TYARD_RUN_DIR/environment/bin/python" -I -S "$TYARD_RUN_DIR/launch
 cd "$TYARD_RUN_DIR/source"
 
 # launch
-exec "${tyard_rank[@]}" worker-0 "${tyard_script[@]}"
+"${tyard_rank[@]}" worker-0 "${tyard_script[@]}"

@@ -1,0 +1,51 @@
+"""Runs on a real Slurm, from submission to their end: the scripts do not import TensorFlow."""
+
+import json
+
+from launching import Yard, parameter_server
+from services.slurm import SlurmCluster
+from tensoryard.targets import SlurmOptions, SlurmTarget
+
+ON_SLURM = {"compute_target": SlurmTarget(SlurmOptions())}
+SAY_WHO = """
+import json, os
+print(os.environ["TYARD_TASK"], os.uname().nodename)
+open(f"outputs/{os.environ['TYARD_TASK']}.json", "w").write(json.dumps(dict(os.environ)))
+"""
+WAITS_FOR_ALL = """
+import time
+while len(os.listdir("outputs")) < 4: time.sleep(0.01)
+"""
+
+
+def test_a_script_runs_on_one_node(slurm: SlurmCluster, yard: Yard) -> None:
+    run = yard.run(SAY_WHO, **ON_SLURM)
+    assert (run.state().stage, run.state().reason) == ("Completed", None)
+    assert yard.log(run).split()[1] in slurm.names
+    assert [span.stage for span in run.state().stages][:2] == ["Preparing", "Scaling"]
+
+
+def test_parameter_servers_on_three_nodes_find_each_other_by_tf_config(slurm: SlurmCluster, yard: Yard) -> None:
+    way = {"distributed_training": parameter_server(worker_count=2, parameter_server_count=1), "node_count": 3}
+    run = yard.run(SAY_WHO + WAITS_FOR_ALL, **way, **ON_SLURM)
+    assert (run.state().stage, run.state().reason) == ("Completed", None)
+    seen = {task: yard.record(run, f"outputs/{task}.json") for task in ("chief-0", "worker-0", "worker-1", "ps-0")}
+    config = json.loads(seen["ps-0"]["TF_CONFIG"])
+    assert config["cluster"] == {
+        "chief": ["node-1:2222"],
+        "worker": ["node-1:2223", "node-2:2222"],
+        "ps": ["node-3:2222"],
+    }
+    assert {task: yard.record(run, f"tasks/{task}.json")["host"] for task in seen} == {
+        "chief-0": "node-1",
+        "worker-0": "node-1",
+        "worker-1": "node-2",
+        "ps-0": "node-3",
+    }
+
+
+def test_ranks_of_mpi_run_on_two_nodes_by_mpirun(slurm: SlurmCluster, yard: Yard) -> None:
+    run = yard.run(SAY_WHO, distributed_training="mpi", node_count=2, process_count_per_node=2, **ON_SLURM)
+    assert (run.state().stage, run.state().reason) == ("Completed", None)
+    assert [yard.log(run, f"rank-{n}").split()[1] for n in range(4)] == ["node-1", "node-1", "node-2", "node-2"]
+    assert "Launching by mpirun inside of the allocation" in yard.log(run, "launch")

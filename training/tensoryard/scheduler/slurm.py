@@ -1,0 +1,290 @@
+"""
+Runs on a Slurm cluster: one batch job a run, on nodes that share the run's folder.
+
+Truth is in that folder. launch/slurm.json has the job; launch/attempts/ what the launch script marked when an attempt
+began and ended; tasks/ what became of each task. squeue tells what no file can: why a job waits, that it is gone.
+"""
+
+import json
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tensoryard.end_record import write_json
+from tensoryard.errors import SchedulerError
+from tensoryard.job import Job
+from tensoryard.render import Placement
+from tensoryard.scheduler import GRACE_SECONDS, Phase, Seen, WriteFiles
+from tensoryard.scheduler import slurm_commands as commands
+from tensoryard.scheduler.local import end_run
+from tensoryard.scheduler.slurm_attempts import (
+    Attempt,
+    attempt_of,
+    is_settled,
+    make_way,
+    owner,
+    recorded_end,
+    released,
+)
+from tensoryard.scheduler.slurm_commands import AwayError, Row
+from tensoryard.scheduler.slurm_reasons import reason
+from tensoryard.scheduler.slurm_table import JobTable
+from tensoryard.targets import slurm_options
+
+LOOK_SECONDS = 0.2
+RETRY_SECONDS = (2.0, 60.0)
+# After that long a job that squeue does not list is gone, not new.
+LISTED_SECONDS = 5.0
+# Slurm has given a node up this long after SlurmdTimeout, or it has not been lost.
+NODE_SECONDS, MOST_NODE_SECONDS = 10.0, 400.0
+MOST_RESTARTS = 10
+
+_WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "SUSPENDED"}
+_RUNNING = {"RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "STOPPED"}
+_LOST = {"NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED"}
+_ENDED = {
+    "TIMEOUT": "reached its time limit",
+    "OUT_OF_MEMORY": "needed more memory than it was given",
+    "CANCELLED": "was canceled in Slurm, not by tyard",
+    "DEADLINE": "could not end before its deadline",
+}
+_FINAL = {"COMPLETED", "FAILED", *_LOST, *_ENDED}
+
+
+class _Run:
+    """What is known of a run. job: its id in Slurm, None until it has one; said: the last words for why it waits."""
+
+    def __init__(self, folder: Path, job_asked: Job | None, write_files: WriteFiles | None) -> None:
+        self.folder = folder
+        self.asked = job_asked
+        self.write_files = write_files
+        self.job: str | None = None
+        self.submitted_at = time.time()
+        self.seen = Seen(Phase.WAITING)
+        self.look_at = 0.0
+        self.retry_at = 0.0
+        self.pause = RETRY_SECONDS[0]
+        self.stopped_at: float | None = None
+        self.ended_in_full_at = 0.0
+        self.doubted_at: float | None = None
+        self.restarts = 0
+        self.lock = threading.Lock()
+
+
+class SlurmScheduler:
+    """
+    Submits, follows and ends the jobs of runs.
+
+    A new controller finds a job again by launch/slurm.json, by the mark of its first attempt, or in squeue by the
+    folder it was told to run in; should there be two for one run, the script of the second ends at once.
+    """
+
+    def __init__(self, table: JobTable | None = None) -> None:
+        self._table = table or JobTable()
+        self._runs: dict[str, _Run] = {}
+        self._lock = threading.Lock()
+        self._began_at = time.time()
+
+    def recover(self, run_id: str, folder: Path) -> None:
+        """Nothing: Slurm remembers its jobs."""
+
+    def submit(self, run_id: str, folder: Path, job: Job, write_files: WriteFiles) -> None:
+        run = _Run(folder, job, write_files)
+        with self._lock:
+            self._runs[run_id] = run
+        with run.lock:
+            self._find_or_submit(run)
+
+    def poll(self, run_id: str, folder: Path) -> Seen:
+        run = self._known(run_id, folder)
+        with run.lock:
+            if time.monotonic() >= run.look_at:
+                run.seen = self._look(run)
+                run.look_at = time.monotonic() + LOOK_SECONDS
+            return run.seen
+
+    def stop(self, run_id: str, folder: Path, *, kill: bool, because: str | None = None) -> None:
+        if because is None:
+            end_run(folder, "canceled")
+        else:
+            end_run(folder, "failed", reason=because)
+        if kill:
+            (folder / "launch" / "kill").touch()
+        run = self._known(run_id, folder)
+        with run.lock:
+            if run.job is not None and run.stopped_at is None:
+                with suppress(AwayError):
+                    self._signal(run, run.job)
+            run.stopped_at = run.stopped_at or time.monotonic()
+            run.look_at = 0.0
+        self._table.changes_soon()
+
+    def sweep(self, run_id: str, folder: Path) -> int:
+        """0: what a job leaves behind on its nodes is Slurm's to end. One that has not ended is ended now."""
+        run = self._known(run_id, folder)
+        with run.lock:
+            if run.job is not None and run.seen.phase is not Phase.OVER:
+                with suppress(AwayError):
+                    commands.scancel(run.job, "--full", "--signal=KILL")
+                    commands.scancel(run.job)
+                self._table.changes_soon()
+                return 0
+        with self._lock:
+            self._runs.pop(run_id, None)
+        return 0
+
+    def _known(self, run_id: str, folder: Path) -> _Run:
+        """The run, also when an earlier controller submitted it and this one has only to end it."""
+        with self._lock:
+            run = self._runs.get(run_id)
+            if run is None:
+                run = self._runs[run_id] = _Run(folder, None, None)
+                run.job = _recorded_job(folder) or owner(folder)
+            return run
+
+    def _find_or_submit(self, run: _Run) -> None:
+        """Give the run its job, found or new. Leaves it without one while Slurm does not answer."""
+        run.job = _recorded_job(run.folder)
+        if run.job is not None:
+            return
+        try:
+            found = owner(run.folder) or self._listed_job(run)
+            if found is None and run.stopped_at is None and run.asked is not None and run.write_files is not None:
+                run.write_files(Placement("slurm", ()))
+                found = commands.sbatch(str(run.folder / "launch" / "run.sh"))
+        except AwayError as error:
+            run.seen = Seen(Phase.WAITING, f"Slurm does not answer: {error}")
+            run.retry_at = time.monotonic() + run.pause
+            run.pause = min(2 * run.pause, RETRY_SECONDS[1])
+            run.submitted_at = time.time()  # it may have been taken all the same: look again before the next try
+            return
+        except SchedulerError as error:
+            raise SchedulerError(f"Slurm refused the run: {error.message}", error.hint) from None
+        if found is None:
+            return
+        run.job, run.submitted_at = found, time.time()
+        write_json(str(run.folder / "launch" / "slurm.json.draft"), {"job": found, "submitted_at": run.submitted_at})
+        (run.folder / "launch" / "slurm.json.draft").replace(run.folder / "launch" / "slurm.json")
+        self._table.changes_soon()
+
+    def _listed_job(self, run: _Run) -> str | None:
+        """The run's job, if one was submitted and nobody lived to write it down. Raises AwayError."""
+        # One listing at the start finds all that an earlier controller left; a try without an answer needs another.
+        needed = run.submitted_at if run.pause > RETRY_SECONDS[0] else self._began_at
+        if self._table.asked_at < needed and not self._table.refresh() and self._table.asked_at < needed:
+            raise AwayError(self._table.away or "squeue is busy")
+        given_up = released(run.folder)
+        rows = [row for row in self._table.rows_in(str(run.folder)) if row.job not in given_up]
+        alive = [row for row in rows if row.state not in _FINAL]
+        return (alive or rows)[-1].job if rows else None
+
+    def _look(self, run: _Run) -> Seen:
+        if run.job is None:
+            if run.asked is None:
+                return Seen(Phase.OVER)  # never submitted
+            if time.monotonic() >= run.retry_at:
+                self._find_or_submit(run)
+            if run.job is None:
+                return Seen(Phase.OVER) if run.stopped_at is not None and self._table.away is None else run.seen
+        if run.stopped_at is not None:
+            self._insist(run, run.job)
+        attempt = attempt_of(run.folder, run.job)
+        if attempt is not None and attempt.ended and is_settled(run.folder):
+            return Seen(Phase.OVER)
+        row = self._table.row(run.job)
+        if row is None:
+            if self._table.asked_at < run.submitted_at + LISTED_SECONDS:
+                if self._table.away is not None:
+                    return Seen(run.seen.phase, f"Slurm does not answer: {self._table.away}")
+                return Seen(Phase.RUNNING) if attempt and not attempt.ended else run.seen
+            return self._ended(run, Row(run.job, "", "", ",".join(attempt.hosts) if attempt else "", ""), attempt)
+        if row.state in _FINAL:
+            return self._ended(run, row, attempt)
+        run.doubted_at = None
+        # Begun after the listing was asked for: the script's own mark is the newer word.
+        begun = attempt is not None and not attempt.ended and attempt.began_at > self._table.asked_at
+        if begun or row.state in _RUNNING:
+            return Seen(Phase.RUNNING)
+        return Seen(Phase.WAITING, self._in_words(run, row, attempt))
+
+    def _in_words(self, run: _Run, row: Row, attempt: Attempt | None) -> str:
+        if row.state == "CONFIGURING":
+            return f"{row.nodes} {'are' if _several(row.nodes) else 'is'} being started for job {row.job}"
+        if row.state not in _WAITING:
+            return f"Slurm says {row.state} of job {row.job}"
+        count = run.asked.node_count if run.asked else 1
+        partition = slurm_options(run.asked.compute_target).partition if run.asked else None
+        asked = f"{count} node{'s' * (count > 1)}" + (f" of `{partition}`" if partition else "") + " asked"
+        again = "; a node was lost or taken, the run is started again" if attempt or run.restarts else ""
+        return f"{asked} as job {row.job}: {reason(row.reason)}{again}"
+
+    def _ended(self, run: _Run, row: Row, attempt: Attempt | None) -> Seen:
+        """What it means that Slurm has no more to do with a job."""
+        if run.stopped_at is not None or recorded_end(run.folder).get("outcome") in ("completed", "canceled"):
+            return Seen(Phase.OVER)
+        if row.state in _ENDED:
+            return Seen(Phase.OVER, f"Slurm's job {row.job} {_ENDED[row.state]}")
+        if row.state in _LOST:
+            return self._restart(run, row)
+        # The script ended in good order, or before it began: nothing was lost.
+        if attempt is None or (attempt.ended and is_settled(run.folder)):
+            return Seen(Phase.OVER)
+        return self._if_a_node_was_lost(run, row)
+
+    def _if_a_node_was_lost(self, run: _Run, row: Row) -> Seen:
+        """Tasks left no result. Slurm may need its SlurmdTimeout to say that their node is gone."""
+        run.doubted_at = run.doubted_at or time.monotonic()
+        try:
+            if row.nodes and any(node.is_lost for node in commands.sinfo_nodes(row.nodes)):
+                return self._restart(run, row)
+            timeout = (commands.setting("SlurmdTimeout") or "").partition(" ")[0]
+        except (AwayError, SchedulerError) as error:
+            print(f"{run.folder.name}: {error}", file=sys.stderr, flush=True)
+            timeout = ""
+        patience = min((float(timeout) if timeout.isdigit() else 0.0) + NODE_SECONDS, MOST_NODE_SECONDS)
+        if time.monotonic() - run.doubted_at > patience:
+            return Seen(Phase.OVER)
+        run.look_at = time.monotonic() + 1.0
+        return Seen(Phase.RUNNING)
+
+    def _restart(self, run: _Run, row: Row) -> Seen:
+        """Submit the run anew: what it had in ./outputs is there for it to go on from."""
+        run.restarts += 1
+        if run.restarts > MOST_RESTARTS or run.asked is None:
+            return Seen(Phase.OVER, f"nodes were lost {run.restarts} times, last with Slurm's job {row.job}")
+        make_way(run.folder, row.job)
+        run.job, run.doubted_at, run.retry_at = None, None, 0.0
+        return Seen(Phase.WAITING, f"a node of {row.nodes or 'the run'} was lost; the run is started again")
+
+    def _signal(self, run: _Run, job: str) -> None:
+        """Tell the tasks of a job to stop, or Slurm not to start it."""
+        attempt = attempt_of(run.folder, job)
+        if attempt is None or attempt.ended:
+            commands.scancel(job)
+        elif run.asked is None or run.asked.way == "single":
+            commands.scancel(job, "--full", "--signal=TERM")
+        elif run.asked.way != "mpi":
+            commands.scancel(job, "--signal=TERM")
+        # mpirun would pass a TERM on and kill a second later: ranks are told by launch/end.json alone.
+
+    def _insist(self, run: _Run, job: str) -> None:
+        """End a job whose tasks have not obeyed: Slurm sends TERM, and after its KillWait KILL."""
+        assert run.stopped_at is not None
+        now = time.monotonic()
+        if now - run.stopped_at > GRACE_SECONDS + LISTED_SECONDS and now - run.ended_in_full_at > GRACE_SECONDS:
+            run.ended_in_full_at = now
+            with suppress(AwayError):
+                commands.scancel(job)
+            self._table.changes_soon()
+
+
+def _recorded_job(folder: Path) -> str | None:
+    with suppress(OSError, ValueError, KeyError):
+        return str(json.loads((folder / "launch" / "slurm.json").read_text())["job"])
+    return None
+
+
+def _several(nodes: str) -> bool:
+    return "," in nodes or "-" in nodes.partition("[")[2]

@@ -1,0 +1,75 @@
+"""What the launch scripts of a run's jobs marked in its folder, and what its tasks recorded; see attempt.py."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Attempt(NamedTuple):
+    """The newest attempt of a job. ended: its launch script has; began_at: seconds since the epoch, by the node."""
+
+    restart: int
+    ended: bool
+    began_at: float
+    hosts: tuple[str, ...]
+
+
+def attempt_of(folder: Path, job: str) -> Attempt | None:
+    """The newest attempt of a job that has begun, or None when none has."""
+    attempts = folder / "launch" / "attempts"
+    try:
+        names = {path.name for path in attempts.iterdir()}
+    except FileNotFoundError:
+        return None
+    numbers = [int(name.split(".")[1]) for name in names if name.startswith(f"{job}.") and name.endswith(".began")]
+    if not numbers:
+        return None
+    newest = f"{job}.{max(numbers)}"
+    began: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        began = json.loads((attempts / f"{newest}.began").read_text())
+    return Attempt(
+        max(numbers), f"{newest}.ended" in names, float(began.get("at", 0.0)), tuple(began.get("hosts", ()))
+    )
+
+
+def owner(folder: Path) -> str | None:
+    """The job whose script was the first to begin, or None while none has."""
+    with suppress(OSError):
+        return (folder / "launch" / "job").read_text().strip() or None
+    return None
+
+
+def recorded_end(folder: Path) -> dict[str, Any]:
+    """launch/end.json; empty when there is none."""
+    with suppress(OSError, ValueError):
+        return dict(json.loads((folder / "launch" / "end.json").read_text()))
+    return {}
+
+
+def is_settled(folder: Path) -> bool:
+    """
+    Whether what the tasks recorded says all: none vanished, and none was stopped from outside.
+
+    Either is what the loss of a node looks like, or a job that Slurm has put back into its queue.
+    """
+    names = {path.name for path in (folder / "tasks").glob("*.json")}
+    vanished = [
+        name for name in names if name.endswith(".started.json") and name.replace(".started", "") not in names
+    ]
+    return not vanished and recorded_end(folder).get("outcome") != "stopped"
+
+
+def released(folder: Path) -> set[str]:
+    """Jobs of the run that were given up for another."""
+    return {path.name.partition(".")[0] for path in (folder / "launch" / "attempts").glob("*.slurm.json")}
+
+
+def make_way(folder: Path, job: str) -> None:
+    """Let another job have the run: the record and the claim of the old one are set aside, in this order."""
+    attempts = folder / "launch" / "attempts"
+    attempts.mkdir(exist_ok=True)
+    for name in ("slurm.json", "job"):
+        with suppress(FileNotFoundError):
+            (folder / "launch" / name).replace(attempts / f"{job}.{name}")
