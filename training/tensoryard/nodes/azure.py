@@ -1,0 +1,204 @@
+"""
+Machines of an Azure scale set: grown as a whole, given Slurm's names by tags, deleted one by one.
+
+A new machine has a name of Azure's own making. It becomes a node by the tag `slurm-node`, which its boot unit waits
+for. The tag is the only record, so a call that was cut off leaves nothing but machines without one, and the next call
+gives those away before it asks for more.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from azure.core.exceptions import AzureError
+
+from tensoryard.nodes import Machine, Problem
+from tensoryard.nodes.azure_errors import explain, is_beside
+from tensoryard.nodes.patience import Busy, Deadline, held
+from tensoryard.nodes.scale_set import Growth, ScaleSet
+
+# What Azure says it made may take some looks to be listed; then it is asked for more, but not for ever more.
+_LOOKS = 6
+_MOST_RAISES = 3
+
+
+class AzureMachines:
+    """
+    The machines of one scale set.
+
+    lock: the file that every program takes that gives out or deletes machines of this set; within_s: after that long
+    a call ends with what it has; pause_s: between two looks; log: hears what is asked of Azure, a line each.
+    """
+
+    def __init__(
+        self,
+        scale_set: ScaleSet,
+        lock: Path,
+        *,
+        within_s: float = 600,
+        pause_s: float = 5,
+        log: Callable[[str], None] = lambda line: None,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.set = scale_set
+        self._lock = lock
+        self._within_s = within_s
+        self._pause_s = pause_s
+        self._log = log
+        self._wait = wait
+
+    def start(self, names: Sequence[str]) -> dict[str, Problem]:
+        names = [*dict.fromkeys(names)]
+        until = self._deadline()
+        raising = _Raising(self.set, self._log)
+        try:
+            with held(self._lock, until):
+                lacking = self._give_out(names, raising, until)
+            # Others may go on: the names are given. What is left is to hear whether Azure keeps its word.
+            problems = self._watch([name for name in names if name not in lacking], raising, until)
+            why = raising.problem or Problem("slow", f"Azure made no machine within {self._within_s:.0f} s")
+            return problems | dict.fromkeys(lacking, why)
+        except Busy as busy:
+            return dict.fromkeys(names, Problem("slow", str(busy)))
+        except AzureError as error:
+            return dict.fromkeys(names, explain(error))
+
+    def stop(self, names: Sequence[str]) -> dict[str, Problem]:
+        wanted = set(names)
+        try:
+            problems = self._delete(lambda machine: machine.node in wanted)
+        except AzureError as error:
+            return dict.fromkeys(names, explain(error))
+        except Busy as busy:
+            return dict.fromkeys(names, Problem("slow", str(busy)))
+        return {machine.node: problem for machine, problem in problems if machine.node is not None}
+
+    def all(self) -> list[Machine]:
+        return self.set.machines(self._deadline())
+
+    def remove(self, machines: Sequence[Machine]) -> dict[str, Problem]:
+        # One that was given a name since it was looked at is a node now.
+        wanted = {(machine.id, machine.node) for machine in machines}
+        try:
+            problems = self._delete(lambda machine: (machine.id, machine.node) in wanted)
+        except AzureError as error:
+            return {machine.id: explain(error) for machine in machines}
+        except Busy as busy:
+            return {machine.id: Problem("slow", str(busy)) for machine in machines}
+        return {machine.id: problem for machine, problem in problems}
+
+    def _deadline(self) -> Deadline:
+        return Deadline(self._within_s, self._wait)
+
+    def _give_out(self, names: Sequence[str], raising: "_Raising", until: Deadline) -> list[str]:
+        """Give each name a machine; under the lock. Returns the names that have none in the end."""
+        given: dict[str, str] = {}
+        while True:
+            machines = self.set.machines(until)
+            self._bury(machines, until)
+            usable = [machine for machine in machines if machine.usable]
+            # The list may be older than the last tag.
+            own = {name for name, machine in given.items() if any(other.id == machine for other in usable)}
+            lacking = [name for name in names if name not in own | {machine.node for machine in usable}]
+            unnamed = [m for m in usable if m.node is None and m.id not in given.values()]
+            for machine in unnamed[: len(lacking)]:
+                if self.set.tag(machine.id, lacking[0], until):
+                    self._log(f"{lacking[0]} is {machine.id}")
+                    given[lacking.pop(0)] = machine.id
+                    unnamed.remove(machine)
+            # One that cannot be given a name yet still will be.
+            if len(lacking) > len(unnamed) and not until.over:
+                raising.see(len(usable), len(lacking) - len(unnamed), until)
+            if not lacking or until.over or raising.problem:
+                return lacking
+            until.wait(self._pause_s)
+
+    def _watch(self, names: Sequence[str], raising: "_Raising", until: Deadline) -> dict[str, Problem]:
+        """Wait until the nodes' machines run. Returns why not, for those that came to nothing."""
+        while names and raising.asked:
+            machines = self.set.machines(until)
+            mine = {machine.node: machine for machine in machines if machine.node in names and machine.usable}
+            lost = [name for name in names if name not in mine]
+            if lost:
+                words = {machine.node: machine.problem for machine in machines if machine.problem}
+                # Whoever holds it so long buries them too, at its next look.
+                with suppress(Busy), held(self._lock, until):
+                    self._bury(machines, until)
+                other = raising.outcome() or Problem("other", "its machine went away while it was made")
+                return {name: Problem("capacity", words[name]) if words.get(name) else other for name in lost}
+            if all(machine.state == "running" for machine in mine.values()) or until.over:
+                break
+            until.wait(self._pause_s)
+        return {}
+
+    def _bury(self, machines: Sequence[Machine], until: Deadline) -> None:
+        """Delete what never came up or was taken away, so that its name and its share of the quota are free again."""
+        for machine in machines:
+            if machine.state in ("failed", "stopped"):
+                self._log(f"deleting {machine.id} ({machine.node or 'no node'}): {machine.problem or machine.state}")
+                self.set.delete(machine.id, until)
+
+    def _delete(self, which: Callable[[Machine], bool]) -> list[tuple[Machine, Problem]]:
+        """Delete the machines that are meant, as they are under the lock. Returns those that were not, and why."""
+        until = self._deadline()
+        kept = []
+        with held(self._lock, until):
+            for machine in self.set.machines(until):
+                if which(machine) and machine.state != "stopping":
+                    self._log(f"deleting {machine.id} ({machine.node or 'no node'})")
+                    problem = self.set.delete(machine.id, until)
+                    kept += [(machine, problem)] if problem else []
+        return kept
+
+
+class _Raising:
+    """
+    How the set's number is raised for names that lack a machine: by as many, once, and again only if none comes.
+
+    The number is never lowered. What Azure means by it while machines come, go and fail is not documented, so it is
+    not computed from memory: each raise starts from the larger of Azure's number and what is there.
+    """
+
+    def __init__(self, scale_set: ScaleSet, log: Callable[[str], None]) -> None:
+        self._set = scale_set
+        self._log = log
+        self._growth: Growth | None = None
+        self._looks = 0
+        self._raises = 0
+        self.problem: Problem | None = None
+
+    @property
+    def asked(self) -> bool:
+        return self._growth is not None
+
+    def see(self, here: int, lacking: int, until: Deadline) -> None:
+        """Ask for more where it is time to. here: usable machines; lacking: names without one."""
+        if self._growth is not None and not self._growth.over:
+            return
+        self.problem = self.outcome()
+        self._looks += 1
+        if self.problem or (self._growth is not None and self._looks < _LOOKS):
+            return
+        size, at_work = self._set.number(until)
+        number = size.capacity or 0
+        if at_work and number >= here + lacking:
+            return  # an earlier call was cut off after it had asked
+        if self._raises == _MOST_RAISES:
+            self.problem = Problem("other", f"Azure raised the set to {number}, and no machine came of it")
+            return
+        target = max(number, here + lacking) if self._growth is None else number + lacking
+        self._log(f"asking Azure for {target} machines in all: {here} are there, {lacking} are lacking")
+        try:
+            self._growth = self._set.grow(size, target, until)
+        except AzureError as error:
+            if not is_beside(error):
+                self.problem = explain(error)
+            return
+        self._raises += 1
+        self._looks = 0
+
+    def outcome(self) -> Problem | None:
+        """Why the last raise failed, None unless it did."""
+        error = self._growth.error if self._growth is not None else None
+        return explain(error) if error is not None and not is_beside(error) else None
