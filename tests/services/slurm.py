@@ -64,8 +64,11 @@ class SlurmCluster:
     """
     A running cluster of nodes `node-1` to `node-N`; `close` ends all of it, and so does the end of this process.
 
-    environ: what a process needs to use it. Partitions: `main` with all nodes, `gpu` with the last, which has one.
+    environ: what a process needs to use it; starts_nodes: not where Slurm itself has them made. Partitions: `main`
+    with all nodes, `gpu` with the last, which has one.
     """
+
+    starts_nodes = True
 
     def __init__(self, count: int = 3) -> None:
         missing = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
@@ -88,9 +91,10 @@ class SlurmCluster:
             self._daemon("munged", *self._munge_options())
             _wait_until(self._munge_socket.exists, "munged listens")
             self.start_slurmctld()
-            for name in self.names:
-                self.start_node(name)
-            self.wait_until_idle()
+            if self.starts_nodes:
+                for name in self.names:
+                    self.start_node(name)
+                self.wait_until_idle()
         except BaseException:
             self.close()
             raise
