@@ -66,8 +66,9 @@ class Download:
                 f"data: there already with other bytes: {some(changed)}",
                 hint="`--overwrite`, in Python `overwrite=True`, replaces them; or use another folder",
             )
+        begun = {known for item in self._fetching if (known := self._sums.known(item.entry))}
         for parent in sorted({item.path.parent for item in self._fetching}):
-            remove_parts(parent)
+            remove_parts(parent, begun)
         size_bytes = sum(item.size_bytes for item in self._fetching)
         with shown("Downloading", "Downloaded", len(self._fetching), size_bytes, show_progress) as progress:
 

@@ -1,12 +1,12 @@
 """Files of this machine into the datastore: first what is missing there, then that and nothing else."""
 
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
 
-from tensoryard.bulk import AT_ONCE, AT_ONCE_AWAY, LARGE_BYTES, each_file
+from tensoryard.bulk import AT_ONCE, AT_ONCE_AWAY, Stopped, each_file
 from tensoryard.errors import AlreadyExistsError, UsageError, VerificationError
 from tensoryard.file_names import not_kept
 from tensoryard.folders import Transferred, clean_path, some
@@ -63,8 +63,12 @@ class Upload:
         with shown("Uploading", "Uploaded", len(self._sending), size_bytes, show_progress) as progress:
 
             def send(item: Sending, stop: Event) -> None:
-                self._send(item, overwrite)
-                progress.advance(item.size_bytes)
+                def advance(count: int) -> None:
+                    if stop.is_set():
+                        raise Stopped
+                    progress.advance(count)
+
+                self._send(item, overwrite, advance)
                 progress.file_done()
 
             try:
@@ -95,10 +99,10 @@ class Upload:
         each_file(compare, differs, _at_once(self.store), "compared")
         return [found[name] for name in named if name in found], len(named) - len(found)
 
-    def _send(self, item: Sending, overwrite: bool) -> None:
+    def _send(self, item: Sending, overwrite: bool, advance: Callable[[int], None]) -> None:
         key = keys.data(item.name)
         try:
-            entry, digest = _put_file(self.store, key, item, overwrite, hashed=self._sums.kept)
+            entry, digest = _put_file(self.store, key, item, overwrite, advance, hashed=self._sums.kept)
         except AlreadyExistsError:
             # Somebody was faster; the same bytes are as good as one's own.
             there = self.store.stat(key)
@@ -119,29 +123,29 @@ def upload_files(
     return Upload(store, files, target).run(overwrite=overwrite, show_progress=show_progress)
 
 
-def _put_file(store: Store, key: str, item: Sending, overwrite: bool, *, hashed: bool) -> tuple[Entry, str]:
-    """(entry, digest) of a file that was sent; a large one is read for its digest at the same time."""
-    if not hashed:
-        return store.put_file(key, item.path, overwrite=overwrite), ""
+def _put_file(
+    store: Store, key: str, item: Sending, overwrite: bool, advance: Callable[[int], None], *, hashed: bool
+) -> tuple[Entry, str]:
+    """(entry, digest) of a file that was sent; the digest says nothing unless hashed."""
+    import hashlib
+
+    whole = hashlib.sha256()
+
+    def sent(data: bytes) -> None:
+        if hashed:
+            whole.update(data)
+        advance(len(data))
+
     with plain_errors(item.path, "reading"):
         before = item.path.stat()
-    if item.size_bytes <= LARGE_BYTES:
-        digest = sha256_file(item.path)
-        entry = store.put_file(key, item.path, overwrite=overwrite)
-    else:
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(1, "tyard-digest") as pool:
-            reading = pool.submit(sha256_file, item.path)
-            entry = store.put_file(key, item.path, overwrite=overwrite)
-            digest = reading.result()
+    entry = store.put_file(key, item.path, overwrite=overwrite, sent=sent)
     with plain_errors(item.path, "reading"):
         after = item.path.stat()
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
         raise VerificationError(
             f"`{item.path}`: changed while it was uploaded", "wait until nothing writes to it, and try again"
         )
-    return entry, digest
+    return entry, whole.hexdigest()
 
 
 def _there(store: Store, target: str, named: Mapping[str, Path]) -> dict[str, Entry]:

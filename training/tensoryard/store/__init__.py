@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-Sent = Callable[[int], None]
+Sent = Callable[[bytes], None]
 
 
 class Entry(NamedTuple):
@@ -42,7 +42,8 @@ class Store(Protocol):
         """
         Write the bytes of a local file under a key, with the promises of `put`, never all of it in memory.
 
-        sent: told of bytes as they are on their way; what it raises ends the writing, and nothing of it is seen.
+        sent: given the bytes in order, once they are on their way; what it raises ends the writing, and nothing of
+        it is seen. What an earlier call sent in vain may be used, and not sent again.
         """
         ...
 

@@ -1,10 +1,12 @@
 """Values written whole: by one request where they are small, by blocks side by side where they are not."""
 
+import hashlib
 import os
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Condition, Event
 from typing import Any, Literal
 
 from azure.core import MatchConditions
@@ -21,6 +23,8 @@ from tensoryard.store.disk import open_file
 BLOCK_BYTES = 8 << 20
 SIDE_BY_SIDE = 8
 _MOST_BLOCKS = 50_000
+# Blocks; what is smaller is sent again sooner than it is asked for.
+_RESUMED_FROM = 8
 # Who finds the key taken after an answer got lost knows its own value by this.
 _NONCE = "tyardnonce"
 # Each lost to another writer of the same key, who was done first.
@@ -51,9 +55,10 @@ def put_file(clients: Clients, key: str, path: Path, *, overwrite: bool, sent: S
     try:
         status = os.fstat(source)
         if status.st_size <= BLOCK_BYTES:
-            entry = put_small(clients, key, _read(source, path, 0, status.st_size), overwrite=overwrite)
+            data = _read(source, path, 0, status.st_size)
+            entry = put_small(clients, key, data, overwrite=overwrite)
             if sent:
-                sent(entry.size_bytes)
+                sent(data)
             return entry
         for _ in range(_TRIES):
             whole = _put_blocks(clients, key, source, path, status.st_size, overwrite, sent)
@@ -118,27 +123,50 @@ def _put_blocks(
     blob = clients.blob(key)
     if not overwrite and persist(clients.patience, lambda unsure: blob.exists()):
         raise taken(key)
-    # In the names of the blocks too: two writers of one key never mix theirs.
     nonce = secrets.token_hex(8)
     block_bytes = max(BLOCK_BYTES, -(-size_bytes // _MOST_BLOCKS))
-    names = [f"{nonce}{number:08d}" for number in range(-(-size_bytes // block_bytes))]
+    names = _names(source, size_bytes, block_bytes)
+    there = _left_there(clients, blob) if len(names) > _RESUMED_FROM else {}
 
-    def stage(number: int) -> int:
+    done = 0
+    turn, failed = Condition(), Event()
+
+    def stage(number: int) -> None:
+        nonlocal done
         start = number * block_bytes
         data = _read(source, path, start, min(block_bytes, size_bytes - start))
-        persist(clients.patience, lambda unsure: blob.stage_block(names[number], data, len(data)))
-        return len(data)
+        if there.get(names[number]) != len(data):
+            persist(clients.patience, lambda unsure: blob.stage_block(names[number], data, len(data)))
+        # In the thread that holds the bytes: handed to another, their memory is not used again, and new memory costs
+        # the processor as much as sending what is in it.
+        with turn:
+            turn.wait_for(lambda: done == number or failed.is_set())
+            if sent and not failed.is_set():
+                sent(data)
+            done += 1
+            turn.notify_all()
 
-    with ThreadPoolExecutor(SIDE_BY_SIDE, "tyard-upload") as pool:
-        staged = [pool.submit(stage, number) for number in range(len(names))]
+    def stage_or_fail(number: int) -> None:
         try:
-            for one in staged:
-                count = one.result()
-                if sent:
-                    sent(count)
+            if not failed.is_set():
+                stage(number)
         except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+            failed.set()
+            with turn:
+                turn.notify_all()
             raise
+
+    pool = ThreadPoolExecutor(SIDE_BY_SIDE, "tyard-upload")
+    try:
+        for one in [pool.submit(stage_or_fail, number) for number in range(len(names))]:
+            one.result()
+    except BaseException:
+        failed.set()
+        raise
+    finally:
+        with turn:
+            turn.notify_all()
+        pool.shutdown(cancel_futures=True)
 
     condition: dict[str, Any] = {} if overwrite else {"match_condition": MatchConditions.IfMissing}
 
@@ -166,6 +194,35 @@ def _own(blob: BlobClient, key: str, nonce: str, unsure: bool, error: HttpRespon
         if (found.metadata or {}).get(_NONCE) == nonce:
             return entry_of(key, int(found.size), found)
     raise taken(key) from None
+
+
+def _names(source: int, size_bytes: int, block_bytes: int) -> list[str]:
+    """
+    Names of a file's blocks, which nobody gives to other bytes: two writers of one key never mix theirs.
+
+    The same again for a file that nothing was written to since, so that a second call finds what the first one sent.
+    """
+    seen = os.fstat(source)
+    about = (
+        os.uname().nodename,
+        seen.st_dev,
+        seen.st_ino,
+        seen.st_mtime_ns,
+        seen.st_ctime_ns,
+        size_bytes,
+        block_bytes,
+    )
+    digest = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+    return [f"{digest}{number:08d}" for number in range(-(-size_bytes // block_bytes))]
+
+
+def _left_there(clients: Clients, blob: BlobClient) -> dict[str, int]:
+    """Sizes of the blocks by name that an upload left which was not done; the service keeps them for a week."""
+    try:
+        _, waiting = persist(clients.patience, lambda unsure: blob.get_block_list("uncommitted"))
+    except HttpResponseError:  # there is no such blob; whatever else it is, staging a block meets it too
+        return {}
+    return {str(block.id): int(block.size) for block in waiting}
 
 
 def _read(source: int, path: Path, start: int, length: int) -> bytes:

@@ -71,7 +71,7 @@ class FileStore:
                     while chunk := os.read(source, _CHUNK_BYTES):
                         _write_all(fd, chunk)
                         if sent:
-                            sent(len(chunk))
+                            sent(chunk)
                     entry = self._publish(key, target, temporary, fd, overwrite)
                 finally:
                     _close_and_remove(fd, temporary)

@@ -2,20 +2,24 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Container, Generator
 from contextlib import closing, suppress
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, VerificationError
 from tensoryard.store import Entry, Store, is_folder
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.keys import content
 
-# Large enough that one request a chunk costs little, small enough for a node with little memory.
-CHUNK_BYTES = 8 << 20
-# Of one large value: their 64 MiB are all that a download holds.
-_AHEAD = 8
+# Large enough that one request a chunk costs little, small enough that memory is used again rather than asked for
+# anew, which would cost the processor more than the bytes do.
+CHUNK_BYTES = 2 << 20
+# Of one large value: their 32 MiB are all that a download holds.
+_AHEAD = 16
+# What is smaller is fetched again sooner than it is worth to keep the beginning of it.
+RESUMED_FROM_BYTES = 64 << 20
+_REREAD_BYTES = 1 << 20
 PART_PREFIX = ".tyard-part-"
 
 
@@ -26,7 +30,12 @@ def download(store: Store, key: str, path: Path, sha256: str | None = None, size
     sha256 (hex) and size_bytes: as recorded, if they were. Folders on the way are made; a file at path is replaced.
     Raises NotFoundError when the key is absent, VerificationError when its bytes are not the recorded ones.
     """
-    return _write(key, path, chunks(store, key), sha256, size_bytes, lambda count: None)[0]
+    with plain_errors(path, "writing"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _Part(path.parent) as part:
+            _fill(part, key, chunks(store, key), size_bytes, lambda count: None)
+            part.publish(path, key, size_bytes, sha256)
+    return part.size_bytes
 
 
 def fetch(store: Store, entry: Entry, path: Path, sha256: str | None, advance: Callable[[int], None]) -> str:
@@ -35,73 +44,146 @@ def fetch(store: Store, entry: Entry, path: Path, sha256: str | None, advance: C
 
     advance: told of bytes as they are written; what it raises ends the download, and nothing is left of it.
     """
-    pieces = chunks(store, entry.key, entry.size_bytes)
-    return _write(entry.key, path, pieces, sha256, entry.size_bytes, advance)[1]
+    begun = sha256 if entry.size_bytes >= RESUMED_FROM_BYTES else None
+    with plain_errors(path, "writing"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _Part(path.parent, begun) as part:
+            there = part.size_bytes
+            advance(there)
+            pieces = chunks(store, entry.key, entry.size_bytes, start=there)
+            _fill(part, entry.key, pieces, entry.size_bytes, advance)
+            try:
+                return part.publish(path, entry.key, entry.size_bytes, sha256)
+            except VerificationError:
+                if not there:
+                    raise
+                advance(-part.size_bytes)  # the disk lost some of what was there
+    return fetch(store, entry, path, sha256, advance)
 
 
-def remove_parts(folder: Path) -> None:
-    """Remove what downloads that were killed left in a folder; those of others that go on are theirs."""
+def remove_parts(folder: Path, keep: Container[str] = ()) -> None:
+    """
+    Remove what downloads that were killed left in a folder; those of others that go on are theirs.
+
+    keep: digests in hex of the files that are fetched next, the beginnings of which are used.
+    """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(PART_PREFIX) and entry.is_file(follow_symlinks=False):
+            name = entry.name.removeprefix(PART_PREFIX)
+            if name != entry.name and name not in keep and entry.is_file(follow_symlinks=False):
                 with suppress(OSError), Path(entry.path).open("rb") as part:
                     fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     Path(entry.path).unlink()
 
 
-def _write(
+class _Part:
+    """
+    A file that becomes another once it is whole; gone when the block is left, unless sha256 names what it begins.
+
+    sha256: of what it shall be, in hex: the next part of that digest in this folder begins where this one ended.
+    size_bytes: how much of it is there.
+    """
+
+    def __init__(self, folder: Path, sha256: str | None = None) -> None:
+        import hashlib
+
+        self._digest = hashlib.sha256()
+        self.size_bytes = 0
+        self._path = folder / f"{PART_PREFIX}{sha256}"
+        begun = _taken(self._path) if sha256 else None
+        self._kept = begun is not None
+        if begun is None:
+            self._path = folder / f"{PART_PREFIX}{os.urandom(8).hex()}"
+            self._file = self._path.open("xb", buffering=0)
+            with suppress(OSError):  # a disk without locks
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+            return
+        self._file = begun
+        buffer = bytearray(_REREAD_BYTES)
+        while count := begun.readinto(buffer):
+            self._digest.update(memoryview(buffer)[:count])
+            self.size_bytes += count
+
+    def __enter__(self) -> "_Part":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if not self._kept:
+            with suppress(OSError):
+                self._path.unlink()
+        self._file.close()
+
+    def add(self, data: bytes) -> None:
+        self._digest.update(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        self.size_bytes += len(data)
+
+    def publish(self, path: Path, key: str, size_bytes: int | None, sha256: str | None) -> str:
+        """The digest in hex of what is at path now. Raises VerificationError, and then the part is no use."""
+        digest = self._digest.hexdigest()
+        try:
+            _check(key, size_bytes, self.size_bytes, sha256, digest)
+        except VerificationError:
+            self._kept = False
+            raise
+        os.fsync(self._file.fileno())
+        self._path.replace(path)
+        self._kept = True
+        return digest
+
+
+def _taken(path: Path) -> FileIO | None:
+    """A part that another download began, or a new one; None while somebody is at it."""
+    file = path.open("a+b", buffering=0)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever was at it may have given it its final name.
+        if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            file.seek(0)
+            return file
+    except OSError:  # or a disk without locks
+        pass
+    file.close()
+    return None
+
+
+def _fill(
+    part: _Part,
     key: str,
-    path: Path,
     pieces: Generator[bytes, None, None],
-    sha256: str | None,
     size_bytes: int | None,
     advance: Callable[[int], None],
-) -> tuple[int, str]:
-    import hashlib
-
-    digest = hashlib.sha256()
-    written = 0
-    part = path.parent / f"{PART_PREFIX}{os.urandom(8).hex()}"
-    with plain_errors(path, "writing"), closing(pieces):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb", buffering=0) as file:
-                with suppress(OSError):  # a disk without locks
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                for chunk in pieces:
-                    written += len(chunk)
-                    if size_bytes is not None and written > size_bytes:
-                        break
-                    digest.update(chunk)
-                    _write_all(file, chunk)
-                    advance(len(chunk))
-                os.fsync(file.fileno())
-                _check(key, size_bytes, written, sha256, digest.hexdigest())
-                part.replace(path)
-        finally:
-            with suppress(OSError):
-                part.unlink()
-    return written, digest.hexdigest()
+) -> None:
+    with closing(pieces):
+        for piece in pieces:
+            part.add(piece)
+            if size_bytes is not None and part.size_bytes > size_bytes:
+                return
+            advance(len(piece))
 
 
-def chunks(store: Store, key: str, size_bytes: int | None = None) -> Generator[bytes, None, None]:
+def chunks(
+    store: Store, key: str, size_bytes: int | None = None, *, start: int = 0, chunk_bytes: int = 0
+) -> Generator[bytes, None, None]:
     """
-    The bytes of a key in order, `CHUNK_BYTES` at a time.
+    The bytes of a key in order, from start on, `CHUNK_BYTES` at a time or as many as chunk_bytes says.
 
     size_bytes: if it is known; it spares a request. Raises NotFoundError when the key is absent.
     """
-    if not is_folder(store) and (size_bytes is None or size_bytes >= CHUNK_BYTES):
-        yield from _read_ahead(store, key)
+    chunk_bytes = chunk_bytes or CHUNK_BYTES
+    if not is_folder(store) and (size_bytes is None or size_bytes >= chunk_bytes):
+        yield from _read_ahead(store, key, start, chunk_bytes)
         return
-    offset = 0
-    while chunk := store.read(key, offset, CHUNK_BYTES):
+    while chunk := store.read(key, start, chunk_bytes):
         yield chunk
-        offset += len(chunk)
-        if len(chunk) < CHUNK_BYTES:
+        start += len(chunk)
+        if len(chunk) < chunk_bytes:
             return
 
 
-def _read_ahead(store: Store, key: str) -> Generator[bytes, None, None]:
+def _read_ahead(store: Store, key: str, first: int, chunk_bytes: int) -> Generator[bytes, None, None]:
     """The same over a network, where one request after the other would leave most of it idle."""
     from collections import deque
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -112,8 +194,8 @@ def _read_ahead(store: Store, key: str) -> Generator[bytes, None, None]:
     waiting: deque[Future[bytes]] = deque()
     pool = ThreadPoolExecutor(_AHEAD, "tyard-read")
     try:
-        for start in range(0, entry.size_bytes, CHUNK_BYTES):
-            length = min(CHUNK_BYTES, entry.size_bytes - start)
+        for start in range(first, entry.size_bytes, chunk_bytes):
+            length = min(chunk_bytes, entry.size_bytes - start)
             waiting.append(pool.submit(store.read, key, start, length))
             if len(waiting) == _AHEAD:
                 yield waiting.popleft().result()
@@ -121,7 +203,7 @@ def _read_ahead(store: Store, key: str) -> Generator[bytes, None, None]:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-    if entry.size_bytes > CHUNK_BYTES:
+    if entry.size_bytes > chunk_bytes:
         after = store.stat(key)
         if after is None or (after.etag != entry.etag and after.size_bytes <= entry.size_bytes):
             hint = "wait until nothing writes to it, and try again"
@@ -198,12 +280,6 @@ def keep_key(store: Store, key: str, sha256: str, size_bytes: int) -> Entry:
     if kept is None:
         raise NotFoundError(f"`{content(sha256)}`: was removed while it was copied", "try again")
     return kept
-
-
-def _write_all(file: BinaryIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
 
 
 def _check(key: str, size_bytes: int | None, written: int, sha256: str | None, digest: str) -> None:
