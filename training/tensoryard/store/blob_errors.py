@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 READER = "Storage Blob Data Reader"
 CONTRIBUTOR = "Storage Blob Data Contributor"
-OWNER = "Storage Blob Data Owner"
+# Defined by `pulumi up`: of the built-in roles only that of an owner of the data may touch tags.
+TAGS = "Tensoryard blob tags"
 _PASSING = {408, 429, 500, 502, 503, 504}
 _NO_CONNECTION_ATTEMPTS = 3
 _SDK_ATTEMPTS = 3
@@ -164,9 +165,15 @@ def explained(account: BlobAccount, key: str, doing: str, role: str, error: Azur
 def _missing_role(account: BlobAccount, failed: str, container: str, role: str) -> StoreError:
     scope = f"{account.resource or '<id of the storage account>'}/blobServices/default/containers/{container}"
     who, kind = _principal(account)
+    named = f'"{role}"'
+    if role == TAGS:
+        # A custom role's whole name is of this workspace only; what it begins with is the same everywhere.
+        group = account.resource.partition("/providers/")[0] or "<id of the resource group>"
+        found = f"--query \"[?starts_with(roleName, '{role} (')].name\" --output tsv"
+        named = f'"$(az role definition list --scope {group} --custom-role-only true {found})"'
     return StoreError(
         f"{failed}the role `{role}` on the container `{container}` of `{account.name}` is missing",
-        f'an owner of the workspace grants it: az role assignment create --role "{role}" '
+        f"an owner of the workspace grants it: az role assignment create --role {named} "
         f"--assignee-object-id {who} --assignee-principal-type {kind} --scope {scope}\n"
         "(it takes a few minutes until Azure knows; `allowed` in the stack's settings keeps it)",
     )

@@ -13,7 +13,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from tensoryard.store import Entry, blob_list
 from tensoryard.store.blob_account import Clients
 from tensoryard.store.blob_errors import (
-    OWNER,
+    TAGS,
     absent,
     code_of,
     explained,
@@ -60,7 +60,7 @@ class Index:
         return entry
 
     def tags(self, key: str) -> dict[str, str]:
-        with plain(self._account, key, "reading tags", OWNER):
+        with plain(self._account, key, "reading tags", TAGS):
             if not self._beside:
                 blob = self._clients.blob(key)
                 try:
@@ -74,7 +74,7 @@ class Index:
 
     def set_tags(self, key: str, tags: Mapping[str, str]) -> None:
         coded = encoded_tags(key, tags)
-        with plain(self._account, key, "writing tags", OWNER):
+        with plain(self._account, key, "writing tags", TAGS):
             if not self._beside:
                 blob = self._clients.blob(key)
                 try:
@@ -90,7 +90,7 @@ class Index:
     def find(self, tags: Mapping[str, str], prefix: str) -> Iterator[str]:
         coded = encoded_tags(prefix, tags)
         found: list[str] = []
-        with plain(self._account, prefix, "searching tags", OWNER):
+        with plain(self._account, prefix, "searching tags", TAGS):
             for container in self._account.containers_of(prefix):
                 names = None if self._beside else self._search(container, coded)
                 if names is None:
@@ -118,7 +118,7 @@ class Index:
         entry = write()
         self._tell(
             f"`{key}`: written, but not indexed, so a search may not find it",
-            explained(self._account, key, "writing tags", OWNER, error).hint,
+            explained(self._account, key, "writing tags", TAGS, error).hint,
         )
         return entry
 
