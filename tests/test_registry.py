@@ -22,9 +22,10 @@ from tensoryard.errors import (
 from tensoryard.registry import FileRecord, ModelVersion, Reference, Registry, parse_reference
 from tensoryard.registry.records import index_tags
 from tensoryard.run import RunRecord
-from tensoryard.store import Entry, Store, keys
+from tensoryard.store import Entry, Store, is_folder, keys
 from tensoryard.store import tickets as tickets_module
 from tensoryard.store.file import FileStore
+from tensoryard.store.parallel import AT_ONCE
 from tensoryard.store.transfer import sha256_key
 
 Processes = Callable[[int, Callable[[int], None]], list[int]]
@@ -692,7 +693,7 @@ def test_a_lost_answer_does_not_make_a_second_version(registry: Registry, store:
 
 
 def test_listing_reads_only_what_it_shows(registry: Registry, store: Store, folder: Path) -> None:
-    for _ in range(10):
+    for _ in range(20):
         registry.register_folder("digits", folder)
     reads: list[str] = []
 
@@ -706,6 +707,7 @@ def test_listing_reads_only_what_it_shows(registry: Registry, store: Store, fold
 
     counting: Any = Counting()
     versions: Iterator[ModelVersion] = Registry(counting).list_versions("digits")
-    assert [next(versions).version for _ in range(2)] == [10, 9]
-    assert reads.count("read") == 2
+    assert [next(versions).version for _ in range(2)] == [20, 19]
+    # Over a network some are read at once, before anybody asked for them.
+    assert reads.count("read") == (2 if is_folder(store) else 2 * AT_ONCE)
     assert "list" not in reads

@@ -356,3 +356,37 @@ def test_writers_and_a_deleter_in_one_folder_do_not_trip_over_each_other(store: 
 
     assert processes(4, use) == [0] * 4
     assert list(store.list("")) == []
+
+
+def test_what_was_touched_is_not_deleted_by_the_etag_seen_before(store: Store) -> None:
+    seen = store.put("objects/a", b"x")
+
+    assert store.touch("objects/a")
+    now = store.stat("objects/a")
+    assert now is not None
+    assert (now.etag != seen.etag, now.modified_at >= seen.modified_at) == (True, True)
+    assert not store.delete("objects/a", etag=seen.etag)
+    assert store.read("objects/a") == b"x"
+    assert store.delete("objects/a", etag=now.etag)
+    assert store.stat("objects/a") is None
+    assert store.delete("objects/a", etag=now.etag)
+    assert not store.touch("objects/a")
+    assert not store.touch("objects")
+
+
+def test_of_a_touch_and_a_delete_by_etag_one_comes_first(store: Store, processes: Processes, tmp_path: Path) -> None:
+    """Whoever touched a value keeps it: a clean-up that saw it before deletes nothing."""
+    seen = [store.put(f"objects/{index}", b"x") for index in range(40)]
+
+    def use(index: int) -> None:
+        if index % 2:
+            gone = [store.delete(entry.key, etag=entry.etag) for entry in seen]
+            (tmp_path / f"gone-{index}").write_text("".join("01"[one] for one in gone))
+        else:
+            there = [store.touch(entry.key) for entry in reversed(seen)]
+            (tmp_path / f"there-{index}").write_text("".join("01"[one] for one in reversed(there)))
+
+    assert processes(4, use) == [0] * 4
+    for index, entry in enumerate(seen):
+        touched = any((tmp_path / f"there-{one}").read_text()[index] == "1" for one in (0, 2))
+        assert (store.stat(entry.key) is not None) == touched

@@ -189,7 +189,7 @@ def _keep(store: Store, source: Path, path: Path) -> SnapshotFile:
         if len(data) > IN_MEMORY_BYTES:
             return _keep_large(store, name, executable, data, file)
     digest = hashlib.sha256(data).hexdigest()
-    if store.stat(keys.content(digest)) is None:
+    if not store.touch(keys.content(digest)):
         with suppress(AlreadyExistsError):
             store.put(keys.content(digest), data)
     return SnapshotFile(name, len(data), digest, executable)
@@ -209,7 +209,7 @@ def _keep_large(store: Store, name: str, executable: bool, data: bytes, file: IO
             data = file.read(IN_MEMORY_BYTES)
         copy.flush()
         key = keys.content(digest.hexdigest())
-        if store.stat(key) is None:
+        if not store.touch(key):
             with suppress(AlreadyExistsError):
                 store.put_file(key, Path(copy.name))
     return SnapshotFile(name, size_bytes, digest.hexdigest(), executable)

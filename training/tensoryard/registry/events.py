@@ -2,28 +2,16 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 
-from tensoryard.errors import AlreadyExistsError, CorruptRecordError, NotFoundError, StoreError
+from tensoryard.errors import AlreadyExistsError, CorruptRecordError, StoreError
 from tensoryard.registry.records import Event, decode
 from tensoryard.store import Store, keys
 
 # Of n writers at once one wins each round, so this is how many can change one alias at the same moment.
 _TRIES = 200
-
-
-def all_events(store: Store, prefix: str, warn: Callable[[str], None]) -> Iterator[Event]:
-    """The events in order; warn is called with a sentence for each that cannot be read."""
-    for number in _numbers(store, prefix):
-        key = keys.numbered(prefix, number)
-        try:
-            yield decode(store.read(key), key, Event)
-        except CorruptRecordError as error:
-            warn(error.message)
-        except NotFoundError:  # removed by garbage collection since the listing
-            continue
 
 
 def last_event(store: Store, prefix: str) -> Event | None:

@@ -61,12 +61,12 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    One thing that happened to a model: who, when, what.
+    One thing that happened to a model: who, when, what. purged: a clean-up gave a deleted version up.
 
     version: what it happened to; None where an alias was taken away. previous: what the alias named before.
     """
 
-    kind: Literal["registered", "aliased", "deleted", "restored"]
+    kind: Literal["registered", "aliased", "deleted", "restored", "purged"]
     at: str
     by: str
     version: int | None = None
@@ -154,6 +154,8 @@ def index_tags(version: ModelVersion) -> dict[str, str]:
         "model": version.name,
         "version": f"{version.version:08d}",
         "run": version.run_id or "",
+        "code": str(version.lineage.get("snapshot") or ""),
+        "data": str(version.lineage.get("data_digest") or ""),
         "tree": version.tree_digest,
         "created": version.created_at,
     }
@@ -173,6 +175,8 @@ def decode_version(data: bytes, key: str, name: str, number: int) -> ModelVersio
         if (version.name, version.version) != (name, number):
             raise CorruptRecordError(f"`{key}`: is the record of `{version.name}:{version.version}`")
         check_files(version.files)
+        for file in version.files:
+            check_key(file.key, f"key of `{file.path}`")
     except CorruptRecordError as error:
         raise CorruptRecordError(error.message, hint) from None
     except UsageError as error:

@@ -15,8 +15,10 @@ from typing import Any
 import msgspec
 
 from tensoryard.errors import AlreadyExistsError, CorruptRecordError, NotFoundError, StoreError, UsageError
+from tensoryard.registry.aliases import alias_number, aliases_of, move, move_back
+from tensoryard.registry.deletions import bring_back, deletion_of, gone, hide, unhide
 from tensoryard.registry.downloads import Problem, download_version, problems
-from tensoryard.registry.events import add_event, all_events, last_event
+from tensoryard.registry.history import history
 from tensoryard.registry.records import (
     NEWEST,
     Event,
@@ -35,6 +37,7 @@ from tensoryard.registry.records import (
 from tensoryard.registry.sources import folder_files, nearest, pinned, run_files, run_lineage
 from tensoryard.registry.tickets import check_case, highest_number, number_of_nonce, take_number
 from tensoryard.store import Store, keys
+from tensoryard.store.parallel import in_batches
 
 # Numbers are fresh, so a taken one means that the ticket file was set back, as by an old backup.
 _NUMBERS_TRIED = 100
@@ -55,7 +58,7 @@ class Registry:
 
     def __init__(self, store: Store, warn: Warn = _no_warning) -> None:
         self.store = store
-        self._warn = warn
+        self.warn = warn
 
     def register(
         self,
@@ -133,7 +136,7 @@ class Registry:
 
         keys.check_name("model", name)
         run = find_run(self.store, run_id)
-        files = run_files(run, path, self._warn)
+        files = run_files(run, path, self.warn)
         return self.register(
             name,
             files,
@@ -181,7 +184,7 @@ class Registry:
         if which is None or which == NEWEST:
             return self._newest(name)
         if isinstance(which, str):
-            number = self.aliases(name).get(check_alias(which))
+            number = alias_number(self.store, name, check_alias(which))
             if number is None:
                 raise self._no_alias(name, which)
             return self._live(name, number, f"alias `{which}` names it; ")
@@ -200,32 +203,17 @@ class Registry:
 
     def list_versions(self, name: str, *, before: int | None = None) -> Iterator[ModelVersion]:
         """
-        The versions that are not deleted, newest first, each read when the iteration reaches it.
+        The versions that are not deleted, newest first, read a few at a time as the iteration goes.
 
         before: only versions below this number, to go on where a page ended.
         A record that cannot be read is passed over with a warning. Raises NotFoundError for an unknown model.
         """
         highest = self._highest(name)
-        touched = {keys.parse_numbered(child) for child in self.store.children(keys.model_events(name))}
-        for number in range(highest if before is None else min(highest, before - 1), 0, -1):
-            try:
-                if number in touched and self._deletion(name, number) is not None:
-                    continue
-                version = self._read(name, number)
-                if version is not None:
-                    yield version
-            except CorruptRecordError as error:
-                self._warn(error.message)
+        yield from self._versions(name, highest if before is None else min(highest, before - 1), self.warn)
 
     def aliases(self, name: str) -> dict[str, int]:
         """The version number of each alias that names one, in the order of the aliases."""
-        found = {}
-        for child in self.store.children(keys.model_aliases(name)):
-            alias = child.removesuffix("/")
-            event = last_event(self.store, keys.model_aliases(name, alias))
-            if event is not None and event.version is not None:
-                found[alias] = event.version
-        return found
+        return aliases_of(self.store, name)
 
     def alias(self, name: str, alias: str, version: int | None, *, by: str | None = None) -> Event:
         """
@@ -236,75 +224,56 @@ class Registry:
         check_alias(alias)
         if version is not None:
             self.get(name, version)
-        elif alias not in self.aliases(name):
+        elif alias_number(self.store, name, alias) is None:
             raise self._no_alias(name, alias)
-
-        def event_after(last: Event | None) -> Event | None:
-            previous = last.version if last else None
-            if last is not None and previous == version:
-                return None
-            who = by or whoami()
-            return Event(kind="aliased", at=now(), by=who, version=version, alias=alias, previous=previous)
-
-        event = add_event(self.store, keys.model_aliases(name, alias), event_after)
+        event, added = move(self.store, name, alias, version, by)
         if event is None:
             raise self._no_alias(name, alias)
+        deletion = None if version is None else deletion_of(self.store, name, version)
+        if version is not None and deletion is not None:
+            # Deleted since it was looked at. Whichever of the two came last sees the other, and undoes its own.
+            if added:
+                move_back(self.store, name, event)
+            raise NotFoundError(*gone(name, version, deletion))
         return event
 
     def delete(
         self, name: str, version: int, *, reason: str = "", force: bool = False, by: str | None = None
     ) -> Event | None:
         """
-        The event that hides a version; its number is never used again, its files stay, and `restore` undoes it.
+        The event that hides a version; its number is never used again, and `restore` undoes it until a clean-up.
 
         Deleting twice changes nothing. Raises UsageError when an alias names the version and force is false.
         """
         self._check_there(name, version)
-        holders = [alias for alias, number in self.aliases(name).items() if number == version]
-        if holders and not force:
-            named = ", ".join(f"`{alias}`" for alias in holders)
-            raise UsageError(
-                f"`{name}:{version}`: is named by the alias {named}, and whoever loads it by that would find nothing",
-                f"`tyard models alias {name}:<version> {holders[0]}` moves the alias; `--force` deletes all the same",
-            )
-
-        def event_after(last: Event | None) -> Event | None:
-            if last is not None and last.kind == "deleted":
-                return None
-            return Event(kind="deleted", at=now(), by=by or whoami(), version=version, reason=reason or None)
-
-        return add_event(self.store, keys.model_events(name, version), event_after)
+        if not force:
+            self._check_no_alias(name, version)
+        event, added = hide(self.store, name, version, reason, by)
+        if event is not None and added and not force:
+            try:
+                self._check_no_alias(name, version)
+            except UsageError:  # it was given the version since
+                unhide(self.store, name, version, event)
+                raise
+        return event
 
     def restore(self, name: str, version: int, *, by: str | None = None) -> Event | None:
-        """The event that brings a deleted version back; None when it never was deleted."""
+        """
+        The event that brings a deleted version back; None when it never was deleted.
+
+        Raises NotFoundError when a clean-up gave it up (see `gc.collect`).
+        """
         self._check_there(name, version)
-
-        def event_after(last: Event | None) -> Event | None:
-            if last is None or last.kind == "restored":
-                return None
-            return Event(kind="restored", at=now(), by=by or whoami(), version=version)
-
-        return add_event(self.store, keys.model_events(name, version), event_after)
+        return bring_back(self.store, name, version, by)
 
     def history(self, name: str) -> list[Event]:
         """
-        Everything that happened to a model, in the order of the times recorded: who, when, what.
+        Everything that happened to a model, oldest first, whatever the clocks of the machines said: who, when, what.
 
         Records that cannot be read are passed over with a warning. Raises NotFoundError for an unknown model.
         """
-        events = []
-        for number in range(1, self._highest(name) + 1):
-            try:
-                version = self._read(name, number)
-            except CorruptRecordError as error:
-                self._warn(error.message)
-                continue
-            if version is not None:
-                events.append(Event(kind="registered", at=version.created_at, by=version.created_by, version=number))
-        for parent in (keys.model_aliases(name), keys.model_events(name)):
-            for child in self.store.children(parent):
-                events += all_events(self.store, f"{parent}{child}", self._warn)
-        return sorted(events, key=lambda event: event.at)
+        self._highest(name)
+        return history(self.store, name, self.warn)
 
     def download(self, reference: str | Reference, target: Path) -> ModelVersion:
         """The version whose files now lie below target, every byte checked; see `downloads.download_version`."""
@@ -352,34 +321,57 @@ class Registry:
             return None
 
     def _newest(self, name: str) -> ModelVersion:
-        for number in range(self._highest(name), 0, -1):
-            try:
-                version = self._read(name, number)
-            except CorruptRecordError:
-                # Nobody should get an older version without a word, unless this one is hidden.
-                if self._deletion(name, number) is None:
-                    raise
-                continue
-            if version is not None and self._deletion(name, number) is None:
+        highest = self._highest(name)
+        try:
+            version = self._read(name, highest)
+        except CorruptRecordError:
+            # Nobody should get an older version without a word, unless this one is hidden.
+            if deletion_of(self.store, name, highest) is None:
+                raise
+        else:
+            if version is not None and deletion_of(self.store, name, highest) is None:
                 return version
+        for version in self._versions(name, highest - 1, None):
+            return version
         raise NotFoundError(f"model `{name}`: has no version, as all were deleted or none was finished")
+
+    def _versions(self, name: str, highest: int, warn: Warn | None) -> Iterator[ModelVersion]:
+        """Versions that are not hidden, from highest down; without warn a record that cannot be read is an error."""
+        touched = {keys.parse_numbered(child) for child in self.store.children(keys.model_events(name))}
+
+        def read(number: int) -> ModelVersion | CorruptRecordError | None:
+            try:
+                if number in touched and deletion_of(self.store, name, number) is not None:
+                    return None
+                return self._read(name, number)
+            except CorruptRecordError as error:
+                return error
+
+        for found in in_batches(self.store, read, range(highest, 0, -1)):
+            if isinstance(found, ModelVersion):
+                yield found
+            elif found is not None and warn is None:
+                raise found
+            elif found is not None and warn is not None:
+                warn(found.message)
 
     def _live(self, name: str, number: int, why: str = "") -> ModelVersion:
         version = self._read(name, number)
         if version is None:
             raise self._no_version(name, number)
-        deletion = self._deletion(name, number)
+        deletion = deletion_of(self.store, name, number)
         if deletion is not None:
-            reason = f": {deletion.reason}" if deletion.reason else ""
-            raise NotFoundError(
-                f"`{name}:{number}`: {why}it was deleted by {deletion.by} at {deletion.at}{reason}",
-                f"`tyard models restore {name}:{number}` brings it back",
-            )
+            raise NotFoundError(*gone(name, number, deletion, why))
         return version
 
-    def _deletion(self, name: str, number: int) -> Event | None:
-        event = last_event(self.store, keys.model_events(name, number))
-        return event if event is not None and event.kind == "deleted" else None
+    def _check_no_alias(self, name: str, version: int) -> None:
+        holders = [alias for alias, number in self.aliases(name).items() if number == version]
+        if holders:
+            named = ", ".join(f"`{alias}`" for alias in holders)
+            raise UsageError(
+                f"`{name}:{version}`: is named by the alias {named}, and whoever loads it by that would find nothing",
+                f"`tyard models alias {name}:<version> {holders[0]}` moves the alias; `--force` deletes all the same",
+            )
 
     def _check_there(self, name: str, number: int) -> None:
         """That a version was registered, even if its record cannot be read any more."""

@@ -12,7 +12,7 @@ from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError, Ver
 from tensoryard.registry.records import FileRecord, check_files
 from tensoryard.store import Entry, Store, is_folder, keys
 from tensoryard.store.parallel import each
-from tensoryard.store.transfer import keep_file, keep_key, sha256_key
+from tensoryard.store.transfer import keep_file, keep_key, kept_content, sha256_key
 
 if TYPE_CHECKING:
     from tensoryard.run import RunRecord
@@ -69,7 +69,11 @@ def run_files(run: "RunRecord", path: str, warn: Callable[[str], None]) -> list[
 
 
 def run_lineage(run: "RunRecord") -> dict[str, Any]:
-    """What a run's files were made from, as far as its records tell: job, code, data, packages, last metrics."""
+    """
+    What a run's files were made from, as far as its records tell: job, code, data, packages, last metrics.
+
+    data_digest is that of the data as it lies there now: another digest means that it was changed in between.
+    """
     job = run.job
     state = run.state()
     environment = state.facts.get("environment", {})
@@ -80,12 +84,26 @@ def run_lineage(run: "RunRecord") -> dict[str, Any]:
         "job": _without_secrets(msgspec.to_builtins(job)),
         "stage": state.stage,
         "snapshot": state.facts.get("submitted", {}).get("snapshot"),
+        "data_digest": _data_digest(run.store, [one.path for one in job.references().values()]),
         "data": sorted({f"{one.datastore}/{one.path}" for one in job.references().values()}),
         "environment": environment.get("hash"),
         "tensorflow": environment.get("tensorflow"),
         "metrics": metrics,
     }
     return {name: value for name, value in told.items() if value}
+
+
+def _data_digest(store: Store, paths: Iterable[str]) -> str | None:
+    """One SHA-256 (hex) over name, size and etag of every file below these paths of the datastore; None without."""
+    import hashlib
+
+    found = set()
+    for path in paths:
+        inner = path.strip("/")
+        for entry in store.list(keys.data(inner)):
+            if not inner or entry.key == keys.data(inner) or entry.key.startswith(keys.data_below(inner)):
+                found.add(f"{entry.etag} {entry.size_bytes} {entry.key}\n")
+    return hashlib.sha256("".join(sorted(found)).encode()).hexdigest() if found else None
 
 
 def _without_secrets(job: dict[str, Any]) -> dict[str, Any]:
@@ -127,12 +145,13 @@ def pinned(store: Store, files: Iterable[FileRecord], *, copy: bool) -> tuple[Fi
     """
     The files as they lie in the store now, in the order of their paths; with copy, where their copies lie.
 
-    A file whose etag is the recorded one is not read. Raises NotFoundError for one that is gone and VerificationError
-    for one that differs from its record.
+    A file whose etag is the recorded one is not read; kept contents are touched, so that a clean-up at the same
+    moment leaves them. Raises NotFoundError for one that is gone and VerificationError for one that differs from its
+    record.
     """
 
     def pin(file: FileRecord) -> FileRecord:
-        entry = store.stat(file.key)
+        entry = _found(store, file.key)
         if entry is None:
             raise NotFoundError(f"`{file.key}`: is not in the store any more, so `{file.path}` cannot be registered")
         if entry.size_bytes != file.size_bytes:
@@ -146,11 +165,16 @@ def pinned(store: Store, files: Iterable[FileRecord], *, copy: bool) -> tuple[Fi
     return tuple(each(store, pin, check_files(files)))
 
 
+def _found(store: Store, key: str) -> Entry | None:
+    digest = keys.parse_content(key)
+    return store.stat(key) if digest is None else kept_content(store, digest)
+
+
 def _copied(store: Store, file: FileRecord, seen: Entry) -> Entry:
     """The entry under its digest of a file whose bytes were found to be the recorded ones at the etag seen."""
     if is_folder(store):
         return keep_key(store, file.key, file.sha256, file.size_bytes)
-    kept = store.stat(keys.content(file.sha256))
+    kept = kept_content(store, file.sha256)
     if kept is None:
         try:
             return store.copy(file.key, keys.content(file.sha256), etag=seen.etag)

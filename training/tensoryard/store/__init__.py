@@ -98,8 +98,21 @@ class Store(Protocol):
         """Keys under prefix whose tags hold every pair given, in order. May lag behind a put."""
         ...
 
-    def delete(self, key: str) -> None:
-        """Remove a key if it is there. For garbage collection and a claimed queue entry, nothing else."""
+    def touch(self, key: str) -> bool:
+        """
+        Give a value a new etag and a modified_at of now; returns whether it is there.
+
+        For a value kept by its digest that somebody is about to rely on: whoever saw it before, and would delete it
+        by its etag, does not any more.
+        """
+        ...
+
+    def delete(self, key: str, *, etag: str | None = None) -> bool:
+        """
+        Remove a key if it is there. For garbage collection and a claimed queue entry, nothing else.
+
+        etag: only while the value has it. Returns whether the key is gone, False where it has another etag.
+        """
         ...
 
     def local_path(self, key: str) -> Path | None:

@@ -10,14 +10,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from tensoryard.errors import UsageError
 from tensoryard.store import Entry, Sent, blob_copy, blob_list, blob_upload
 from tensoryard.store.blob_account import BlobAccount, Clients, Patience
 from tensoryard.store.blob_append import Appends
-from tensoryard.store.blob_errors import CONTRIBUTOR, absent, code_of, missing_container, persist, plain
+from tensoryard.store.blob_errors import CONTRIBUTOR, absent, code_of, is_taken, missing_container, persist, plain
 from tensoryard.store.blob_index import Index
 from tensoryard.store.keys import check_key
 
@@ -124,12 +126,27 @@ class BlobStore:
             raise UsageError("find_by_tags: got no tags, one is needed at least")
         yield from self._index.find(tags, prefix)
 
-    def delete(self, key: str) -> None:
+    def touch(self, key: str) -> bool:
+        """See `Store.touch`. Metadata that others set are lost: writing some is what makes the etag new."""
+        blob = self._clients.blob(check_key(key))
+        with plain(self.account, key, "writing", CONTRIBUTOR):
+            try:
+                persist(self._clients.patience, lambda unsure: blob.set_blob_metadata({"tyardtouched": "1"}))
+            except ResourceNotFoundError as error:
+                if missing_container(error):
+                    raise
+                return False
+        return True
+
+    def delete(self, key: str, *, etag: str | None = None) -> bool:
         """See `Store.delete`."""
         self._appends.forget(check_key(key))
+        only: dict[str, Any] = (
+            {} if etag is None else {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+        )
 
         def remove(unsure: bool) -> None:
-            self._clients.blob(key).delete_blob(delete_snapshots="include")
+            self._clients.blob(key).delete_blob(delete_snapshots="include", **only)
 
         with plain(self.account, key, "deleting", CONTRIBUTOR):
             try:
@@ -138,9 +155,12 @@ class BlobStore:
                 if missing_container(error):
                     raise
             except HttpResponseError as error:
+                if etag and is_taken(error):
+                    return self._stat(key) is None
                 # A folder of a hierarchical namespace, which is no key.
                 if code_of(error) != "DirectoryIsNotEmpty":
                     raise
+        return True
 
     def local_path(self, key: str) -> Path | None:
         """None: blob storage is no folder."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError, VerificationError
 from tensoryard.store import Entry, Sent
 from tensoryard.store.disk import open_file, plain_errors
+from tensoryard.store.file_renew import remove_seen, renew
 from tensoryard.store.keys import check_key
 
 _TMP = ".tmp"
@@ -198,8 +199,19 @@ class FileStore:
             if tags.items() <= self._read_tags(key).items() and self.stat(key) is not None:
                 yield key
 
-    def delete(self, key: str) -> None:
+    def touch(self, key: str) -> bool:
+        """See `Store.touch`."""
+        path = self._path(key)
+        with plain_errors(path, "writing"):
+            return renew(path, self._temporary)
+
+    def delete(self, key: str, *, etag: str | None = None) -> bool:
         """See `Store.delete`. Folders that it leaves empty go too."""
+        if etag is not None:
+            path = self._path(key)
+            with plain_errors(path, "deleting"):
+                if not remove_seen(path, lambda status: _entry(key, status).etag == etag):
+                    return False
         for path in (self._path(key), f"{self._root}/{_TAGS}/{key}"):
             with plain_errors(path, "deleting"):
                 try:
@@ -213,6 +225,7 @@ class FileStore:
             with suppress(OSError):
                 while len(path := os.path.dirname(path)) > len(self._root):
                     os.rmdir(path)
+        return True
 
     def local_path(self, key: str) -> Path | None:
         """The path of a key or prefix, there or not; an empty prefix is the root."""

@@ -9,8 +9,10 @@ RUNS = "runs/"
 MODELS = "models/"
 DATA = "data/"
 ENVIRONMENTS = "environments/"
+CONTENTS = "objects/sha256/"
 
 _RUN_ID = re.compile(r"(?P<experiment>.+)-(?P<number>\d{4,})")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
 # Surrogates are bytes of a file name that is not UTF-8; Azure refuses control characters and the backslash.
 _NOT_IN_KEYS = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
@@ -75,7 +77,18 @@ def queued(target: str, run: str = "") -> str:
 
 def content(sha256: str) -> str:
     """Contents kept once, by digest: snapshot files and models registered with a copy."""
-    return f"objects/sha256/{sha256[:2]}/{sha256}"
+    return f"{CONTENTS}{sha256[:2]}/{sha256}"
+
+
+def parse_content(key: str) -> str | None:
+    """The digest in a key made by `content`; None when it is no such key."""
+    digest = key.rpartition("/")[2]
+    return digest if key == content(digest) and _DIGEST.fullmatch(digest) else None
+
+
+def clean_up_clock(word: str) -> str:
+    """What a clean-up writes and removes to learn the time by the store's own clock."""
+    return f"clean-up/{word}"
 
 
 def data(path: str) -> str:
@@ -118,6 +131,14 @@ def model_nonce(name: str, digest: str) -> str:
 
 def model_version(name: str, version: int) -> str:
     return model(name, f"versions/{version:08d}.json")
+
+
+def parse_model_version(key: str) -> tuple[str, int] | None:
+    """(name, number) in a key made by `model_version`; None when it is no such key."""
+    parts = key.split("/")
+    number = parse_numbered(parts[-1])
+    is_one = number is not None and len(parts) == 4 and key == model_version(parts[1], number)
+    return (parts[1], number) if is_one and number is not None else None
 
 
 def model_signature(name: str, version: int, key_id: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tensoryard.errors import AlreadyExistsError, NotFoundError, VerificationError
 from tensoryard.store import Entry, Store, is_folder
 from tensoryard.store.disk import plain_errors
-from tensoryard.store.keys import content
+from tensoryard.store.keys import CONTENTS, content
 
 # Large enough that one request a chunk costs little, small enough that memory is used again rather than asked for
 # anew, which would cost the processor more than the bytes do.
@@ -203,7 +203,8 @@ def _read_ahead(store: Store, key: str, first: int, chunk_bytes: int) -> Generat
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-    if entry.size_bytes > chunk_bytes:
+    # Contents under their digest never change; who goes on using them gives them a new etag.
+    if entry.size_bytes > chunk_bytes and not key.startswith(CONTENTS):
         after = store.stat(key)
         if after is None or (after.etag != entry.etag and after.size_bytes <= entry.size_bytes):
             hint = "wait until nothing writes to it, and try again"
@@ -238,7 +239,7 @@ def keep_file(store: Store, path: Path) -> tuple[str, Entry]:
         before = path.stat()
     digest = sha256_file(path)
     key = content(digest)
-    kept = store.stat(key)
+    kept = kept_content(store, digest)
     if kept is not None:
         return digest, kept
     try:
@@ -254,13 +255,18 @@ def keep_file(store: Store, path: Path) -> tuple[str, Entry]:
     return digest, entry
 
 
+def kept_content(store: Store, sha256: str) -> Entry | None:
+    """The entry of contents that are in the store, which no clean-up removes for a day from now; None without."""
+    return store.stat(content(sha256)) if store.touch(content(sha256)) else None
+
+
 def keep_key(store: Store, key: str, sha256: str, size_bytes: int) -> Entry:
     """
     The entry under its digest of a value that is already in the store, copied there unless it was before.
 
     Raises NotFoundError when key is absent, VerificationError when its bytes are not those of the digest.
     """
-    kept = store.stat(content(sha256))
+    kept = kept_content(store, sha256)
     if kept is not None:
         return kept
     local = store.local_path(key)

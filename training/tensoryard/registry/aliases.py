@@ -1,0 +1,65 @@
+"""Names that move from version to version, each with its history."""
+
+import msgspec
+
+from tensoryard.registry.deletions import deletion_of
+from tensoryard.registry.events import add_event, last_event
+from tensoryard.registry.records import Event, now, whoami
+from tensoryard.store import Store, keys
+from tensoryard.store.parallel import each
+
+
+def aliases_of(store: Store, name: str) -> dict[str, int]:
+    """The version number of each alias that names one, in the order of the aliases."""
+    known = [child.removesuffix("/") for child in store.children(keys.model_aliases(name))]
+    events = each(store, lambda alias: last_event(store, keys.model_aliases(name, alias)), known)
+    named = zip(known, events, strict=True)
+    return {alias: event.version for alias, event in named if event is not None and event.version is not None}
+
+
+def alias_number(store: Store, name: str, alias: str) -> int | None:
+    """The version number that one alias names, or None."""
+    event = last_event(store, keys.model_aliases(name, alias))
+    return event.version if event else None
+
+
+def move(store: Store, name: str, alias: str, version: int | None, by: str | None) -> tuple[Event | None, bool]:
+    """
+    The event that made alias name a version, or none where version is None; and whether it was added now.
+
+    None where the alias never named one and is to name none.
+    """
+    made: list[Event] = []
+
+    def event_after(last: Event | None) -> Event | None:
+        previous = last.version if last else None
+        if last is not None and previous == version:
+            return None
+        who = by or whoami()
+        made.append(Event(kind="aliased", at=now(), by=who, version=version, alias=alias, previous=previous))
+        return made[-1]
+
+    event = add_event(store, keys.model_aliases(name, alias), event_after)
+    return event, any(event is one for one in made)
+
+
+def move_back(store: Store, name: str, change: Event) -> None:
+    """
+    Undo a change of an alias, unless somebody changed it since.
+
+    It then names what it named before, or nothing where that was deleted meanwhile.
+    """
+    alias = change.alias or ""
+    for version in (change.previous, None):
+        if version is not None and deletion_of(store, name, version) is not None:
+            continue
+
+        def event_after(last: Event | None, change: Event = change, version: int | None = version) -> Event | None:
+            if last != change:
+                return None
+            return msgspec.structs.replace(change, at=now(), version=version, previous=change.version)
+
+        undone = add_event(store, keys.model_aliases(name, alias), event_after)
+        if undone is None or undone.version is None or deletion_of(store, name, undone.version) is None:
+            return
+        change = undone
