@@ -1,17 +1,23 @@
 """Values copied within a store: whole, of one moment, and on blob storage without passing through the client."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from services.azurite_fixtures import SignedIn
-from tensoryard.errors import AlreadyExistsError, NotFoundError, VerificationError
+from services.faulty import FAULTS, Faulty
+from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, VerificationError
 from tensoryard.store import Store
 
 if TYPE_CHECKING:
     from tensoryard.store.blob import BlobStore
     from tensoryard.store.blob_account import BlobAccount
+
+
+QUICK = (6, 0.01, 0.1, 0.5)
 
 
 @pytest.mark.parametrize("data", [b"", b"bytes"])
@@ -89,6 +95,58 @@ def test_a_large_value_is_copied_by_blocks_that_the_account_reads_itself(
     assert blobs.read("objects/x") == data
     with pytest.raises(AlreadyExistsError):
         blobs.copy(source.key, "objects/x")
+
+
+@pytest.fixture
+def network(blob_account: "BlobAccount") -> Iterator[Faulty]:
+    proxy = Faulty(blob_account.endpoint)
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("size_bytes", [900, 1300])
+def test_one_fault_at_any_request_of_a_copy_changes_nothing(
+    blobs: "BlobStore", blob_account: "BlobAccount", network: Faulty, fault: str, size_bytes: int
+) -> None:
+    """By one request, and by two blocks."""
+    from tensoryard.store.blob import BlobStore
+    from tensoryard.store.blob_account import Patience
+
+    source = blobs.put("runs/a", b"x" * size_bytes)
+    faults = 0
+    while True:
+        blobs.delete("objects/x")
+        network.again(lambda asked, at=faults: fault if asked.number == at else None)  # type: ignore[misc]
+        shaky = BlobStore(replace(blob_account, endpoint=network.endpoint), Patience(*QUICK))
+        entry = shaky.copy(source.key, "objects/x", etag=source.etag)
+        assert entry == blobs.stat("objects/x")
+        assert blobs.read("objects/x") == b"x" * size_bytes
+        if len(network.seen) <= faults:  # the copy is done before this request
+            break
+        faults += 1
+    assert faults >= 2
+
+
+@pytest.mark.parametrize("fault", ["request lost", "answer lost", "503"])
+@pytest.mark.parametrize("size_bytes", [900, 1300])
+def test_a_copy_by_a_network_that_stays_broken_is_one_plain_error_and_no_half_value(
+    blobs: "BlobStore", blob_account: "BlobAccount", network: Faulty, fault: str, size_bytes: int
+) -> None:
+    from tensoryard.store.blob import BlobStore
+    from tensoryard.store.blob_account import Patience
+
+    blobs.put("runs/a", b"x" * size_bytes)
+    # Only what writes: the source is found, and then nothing goes through.
+    network.again(lambda asked: fault if asked.method == "PUT" else None)
+    shaky = BlobStore(replace(blob_account, endpoint=network.endpoint), Patience(*QUICK))
+
+    with pytest.raises(StoreError, match=r"failed: the storage account .* (answered|did not answer)"):
+        shaky.copy("runs/a", "objects/x")
+
+    assert len(network.seen) <= 2 * QUICK[0] + 4
+    there = blobs.stat("objects/x")
+    assert there is None or blobs.read("objects/x") == b"x" * size_bytes
 
 
 @pytest.mark.parametrize("after", ["overwritten", "gone"])
