@@ -340,6 +340,32 @@ def test_what_was_put_there_by_others_is_read_once(request: pytest.FixtureReques
     assert [key for key in counting.read_keys if key.startswith("data/")] == []
 
 
+def test_notes_that_newer_ones_replaced_are_dropped_and_the_rest_is_known(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tensoryard.store.sums._USELESS", 10)
+    store = BlobStore(request.getfixturevalue("blob_account"))
+    kept = store.put(keys.data("d/kept"), b"1")
+    often = store.put(keys.data("d/often"), b"2")
+    for number in range(20):
+        sums = Sums(store)
+        sums.note(kept, "1" * 64)
+        sums.note(often, f"{number:064}")
+        sums.flush()
+    before = sum(entry.size_bytes for entry in store.list("data-sums/"))
+
+    sums = Sums(store)
+    sums.load(["d/kept"])
+    assert (sums.known(kept), sums.known(often)) == ("1" * 64, f"{19:064}")
+    assert sum(entry.size_bytes for entry in store.list("data-sums/")) < before / 10
+    later = Sums(store)
+    later.note(often, "2" * 64)
+    later.flush()
+    again = Sums(store)
+    again.load(["d/kept"])
+    assert (again.known(kept), again.known(often)) == ("1" * 64, "2" * 64)
+
+
 def test_stored_bytes_that_are_not_those_that_were_sent_are_not_taken(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

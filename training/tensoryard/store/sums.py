@@ -20,6 +20,8 @@ from tensoryard.store.transfer import sha256_key
 # What a kill can cost: so much is read once more by the next transfer.
 _AT_MOST = 500
 _AT_LEAST_EVERY_S = 2.0
+# Lines that say nothing any more, before they are written anew without those; and more of them than of the others.
+_USELESS = 10_000
 
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,15 +54,9 @@ class Sums:
         """Read what was noted for these paths. What cannot be read is unknown."""
         if not self.kept:
             return
-        decoder = msgspec.json.Decoder(Sum)
         for top in sorted({_top(path) for path in paths}):
             with suppress(StoreError):
-                for entry in self.store.list(keys.data_sums(_digest(top))):
-                    self._number[top] = keys.parse_data_sums(entry.key) or 0
-                    for line in self.store.read(entry.key).splitlines():
-                        with suppress(msgspec.DecodeError):
-                            found = decoder.decode(line)
-                            self._known[found.key] = found
+                self._load(top)
 
     def known(self, entry: Entry) -> str | None:
         """The digest of a stored file in hex, if it was noted for these very bytes."""
@@ -103,14 +99,43 @@ class Sums:
             for line in waiting:
                 by_top.setdefault(_top(line.key.removeprefix(keys.DATA)), []).append(line)
             for top, lines in by_top.items():
-                data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
-                newest = self._number.get(top, 0)
-                # An append blob takes 50,000 appends; then the next one is begun.
-                for number in (newest, newest + 1):
-                    with suppress(StoreError):
-                        self.store.append(keys.data_sums(_digest(top), number), data)
-                        self._number[top] = number
-                        break
+                with suppress(StoreError):
+                    newest = self._newest(top)
+                    try:
+                        self._append(top, newest, lines)
+                    except StoreError:  # an append blob takes 50,000 appends; then the next one is begun
+                        self._append(top, newest + 1, lines)
+
+    def _load(self, top: str) -> None:
+        decoder = msgspec.json.Decoder(Sum)
+        found: dict[str, Sum] = {}
+        read = 0
+        logs = [entry.key for entry in self.store.list(keys.data_sums(_digest(top)))]
+        for log in logs:
+            self._number[top] = keys.parse_data_sums(log) or 0
+            for text in self.store.read(log).splitlines():
+                read += 1
+                with suppress(msgspec.DecodeError):
+                    line = decoder.decode(text)
+                    found[line.key] = line
+        self._known |= found
+        if read - len(found) > max(_USELESS, len(found)):
+            # Whoever else notes something now loses it, and reads those files once more.
+            self._append(top, self._number[top] + 1, found.values())
+            for log in logs:
+                self.store.delete(log)
+
+    def _newest(self, top: str) -> int:
+        """The number of the last of a folder's logs."""
+        if top not in self._number:
+            logs = [keys.parse_data_sums(entry.key) or 0 for entry in self.store.list(keys.data_sums(_digest(top)))]
+            self._number[top] = max(logs, default=0)
+        return self._number[top]
+
+    def _append(self, top: str, number: int, lines: Iterable[Sum]) -> None:
+        data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        self.store.append(keys.data_sums(_digest(top), number), data)
+        self._number[top] = number
 
 
 def _top(path: str) -> str:
