@@ -17,16 +17,22 @@ class Node:
     Nodes that are alike.
 
     names: one name or a range such as gpu-[1-4]; addresses: theirs, where a name alone does not lead there;
-    memory_mib: what a job can have, less than the machine has; state: CLOUD for those made when they are needed.
+    memory_mib: what a job can have, less than the machine has; gpu_files: their devices, NVIDIA's unless said;
+    state: CLOUD for those made when they are needed.
     """
 
     names: str
     cpus: int
     memory_mib: int
     gpus: int = 0
-    gpu_files: str = "/dev/nvidia[0-63]"
+    gpu_files: str = ""
     addresses: str = ""
     state: str = "UNKNOWN"
+
+    @property
+    def devices(self) -> str:
+        """The devices of just as many GPUs as there are: slurmd waits in vain for one that is not there."""
+        return self.gpu_files or ("/dev/nvidia0" if self.gpus == 1 else f"/dev/nvidia[0-{self.gpus - 1}]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +81,7 @@ class SlurmConfig:
     def files(self) -> dict[str, str]:
         """The text of every file of Slurm's folder of settings, by name."""
         context = asdict(self) | {
+            "nodes": self.nodes,
             "proctrack_type": "proctrack/cgroup" if self.cgroup else "proctrack/linuxproc",
             "task_plugin": "task/affinity,task/cgroup" if self.cgroup else "task/none",
         }
