@@ -32,7 +32,7 @@ class Tyard:
         self.workspace = folder / "workspace"
         self.store: Store = FileStore(self.workspace)
         self.environ = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")},
             "TYARD_WORKSPACE": str(self.workspace),
             "TYARD_CACHE": str(folder / "cache"),
             "TERM": "xterm",

@@ -514,6 +514,25 @@ def test_a_process_forked_from_one_that_listed_can_list_too(steady: BlobStore) -
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_a_forked_process_never_lets_go_of_its_parents_clients(steady: BlobStore) -> None:
+    """To end one of obstore's waits for its threads' locks, which one of them may have held at the fork."""
+
+    class Client:
+        def __del__(self) -> None:
+            if os.getpid() != parent:
+                os._exit(9)
+
+    parent = os.getpid()
+    steady.put("a", b"1")
+    steady._clients._fast["x"] = Client()  # type: ignore[assignment]
+    child = os.fork()
+    if child == 0:
+        steady.read("a")
+        os._exit(0)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_nothing_of_azure_is_imported_by_a_workspace_in_a_folder(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib; from tensoryard import Workspace; import tensoryard.cli.main\n"

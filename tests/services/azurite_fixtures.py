@@ -86,7 +86,7 @@ def blob_account(azurite: Azurite) -> Iterator["BlobAccount"]:
     """An account with three empty containers, which are gone after the test."""
     # Not at the top: only tests that use blob storage pay for the SDK's import.
     from azure.core.credentials import AzureNamedKeyCredential
-    from azure.core.exceptions import ResourceNotFoundError
+    from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
     from azure.storage.blob import BlobServiceClient
 
     from tensoryard.settings import AzureContainers
@@ -98,10 +98,11 @@ def blob_account(azurite: Azurite) -> Iterator["BlobAccount"]:
     names = (containers.data, containers.runs, containers.models)
     with BlobServiceClient(azurite.endpoint, credential, api_version=API_VERSION) as service:
         for name in names:
-            service.create_container(name)
+            # The SDK asks again where an answer was slow, and finds it done; the names are nobody else's.
+            with suppress(ResourceExistsError):
+                service.create_container(name)
         yield BlobAccount(endpoint=azurite.endpoint, containers=containers, credential=credential)
         for name in names:
-            # The SDK asks again where an answer was slow, and finds it done.
             with suppress(ResourceNotFoundError):
                 service.delete_container(name)
 

@@ -6,11 +6,13 @@ error; obstore, where it can be used, lists and reads a lot at a fraction of the
 cannot do is done again by azure-storage-blob, so that it only ever makes things faster.
 """
 
+import gc
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 from azure.core.credentials import AzureNamedKeyCredential, TokenCredential
 
@@ -105,6 +107,7 @@ class Clients:
         self._pid = 0
         self._containers: dict[str, ContainerClient] = {}
         self._fast: dict[str, AzureStore] = {}
+        _all_clients.add(self)
 
     def blob(self, key: str) -> "BlobClient":
         return self.container(self.account.container_of(key)).get_blob_client(key)
@@ -134,7 +137,7 @@ class Clients:
             service = self._new_service()
             names = self.account.containers
             self._containers = {name: service.get_container_client(name) for name in (*_names(names),)}
-            self._fast = {}
+            self._fast = {}  # of the parent, they are kept by _after_fork
             self._pid = os.getpid()
 
     def _new_service(self) -> "BlobServiceClient":
@@ -205,14 +208,21 @@ class _Tokens:
         return {"token": token.token, "expires_at": datetime.fromtimestamp(token.expires_on, UTC)}
 
 
-# obstore's threads are not in a forked process, where its first call would wait for them for ever.
+# obstore's threads are not in a forked process, where its first call would wait for them for ever. So would the end of
+# one of its clients, when the process was forked while another thread used it: there they are never let go.
+_all_clients: "WeakSet[Clients]" = WeakSet()
+_of_parents: list[object] = []
 _fast_used = False
 _forked_from_fast = False
 
 
 def _after_fork() -> None:
     global _forked_from_fast
+    _of_parents.extend(clients._fast for clients in _all_clients)
     _forked_from_fast = _forked_from_fast or _fast_used
+    if _forked_from_fast:
+        # Collected here, what of obstore's is among the parent's garbage would wait for those threads as well.
+        gc.freeze()
 
 
 os.register_at_fork(after_in_child=_after_fork)
