@@ -16,7 +16,7 @@ test: .venv/.dev
 	@for tool in checkov cloud-init policy-pack; do tools/tool-venv $$tool >/dev/null || exit 1; done
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/infra
-	$(BIN)/pytest --ignore tests/infra
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --ignore tests/infra
 
 check: .venv/.dev
 	$(BIN)/ruff format --check $(SOURCES)

@@ -1,5 +1,14 @@
-"""Slurm is for Linux: elsewhere these tests are not there."""
+"""Slurm is for Linux: elsewhere these tests are not there. They share one cluster, so one worker runs them all."""
 
 import sys
+from pathlib import Path
+
+import pytest
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("slurm"))

@@ -208,8 +208,8 @@ class _Tokens:
         return {"token": token.token, "expires_at": datetime.fromtimestamp(token.expires_on, UTC)}
 
 
-# obstore's threads are not in a forked process, where its first call would wait for them for ever. So would the end of
-# one of its clients, when the process was forked while another thread used it: there they are never let go.
+# obstore's threads are not in a forked process, where its first call would wait for them for ever. So would the end
+# of one of its clients, when the process was forked while another thread used it: there they are never let go.
 _all_clients: "WeakSet[Clients]" = WeakSet()
 _of_parents: list[object] = []
 _fast_used = False
