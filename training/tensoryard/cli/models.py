@@ -1,15 +1,16 @@
 """`tyard models`: register, find, fetch and name model versions."""
 
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tensoryard.cli.complete import NAME, REFERENCE, RUN
+from tensoryard.cli.models_list import list_command
 from tensoryard.cli.models_share import PUBLIC_KEY, push, sign, signature_problems
+from tensoryard.cli.models_upkeep import gc, reindex
 from tensoryard.cli.tables import minute, pairs, print_json, print_table, short_json
-from tensoryard.errors import NotFoundError, TensoryardError, UsageError, VerificationError
+from tensoryard.errors import UsageError, VerificationError
 from tensoryard.text import size
 
 if TYPE_CHECKING:
@@ -81,54 +82,6 @@ def register(
     click.echo(f"\n  tyard models show {reference}\n  tyard models alias {reference} champion", err=True)
     click.echo(f"  tyard models download {reference}\n", err=True)
     click.echo(reference)
-
-
-@models.command("list", short_help="List versions, newest first")
-@click.argument("name", type=NAME, required=False)
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many to print.")
-@click.option("--before", type=int, metavar="VERSION", help="Only versions older than this one.")
-@_json
-def list_command(name: str | None, limit: int, before: int | None, as_json: bool) -> None:
-    """
-    List the versions of a model, newest first, or the newest version of every model.
-
-    \b
-    Examples:
-      tyard models list
-      tyard models list digits --limit 10 --json
-    """
-    registry = _registry()
-    if name is None:
-        found = list(islice(_newest_of_each(registry), limit + 1))
-        more = f"There are more models: `--limit {2 * limit}` shows more"
-    else:
-        found = list(islice(registry.list_versions(name, before=before), limit + 1))
-        last = found[limit - 1].version if len(found) > limit else 0
-        more = f"There are older versions: tyard models list {name} --before {last}"
-    aliases = {model: registry.aliases(model) for model in {version.name for version in found}}
-    rows = [_summary(version, aliases[version.name]) for version in found[:limit]]
-    if as_json:
-        print_json(rows)
-    elif rows:
-        print_table(
-            ("MODEL", "CREATED", "RUN", "SIZE", "ALIASES", "METRICS", "TAGS"),
-            [
-                (
-                    f"{row['name']}:{row['version']}",
-                    minute(row["created_at"]),
-                    row["run_id"] or "-",
-                    size(row["size_bytes"]),
-                    " ".join(row["aliases"]) or "-",
-                    pairs(row["metrics"]),
-                    pairs(row["tags"]),
-                )
-                for row in rows
-            ],
-        )
-    else:
-        click.echo("No versions" if name else "No models yet", err=True)
-    if len(found) > limit:
-        click.echo(more, err=True)
 
 
 @models.command(short_help="Show one version")
@@ -315,17 +268,8 @@ def history(name: str, as_json: bool) -> None:
     print_table(("AT", "BY", "WHAT", "MODEL", "NOTE"), rows)
 
 
-models.add_command(sign)
-models.add_command(push)
-
-
-def _newest_of_each(registry: "Registry") -> Any:
-    for name in registry.list_models():
-        try:
-            yield registry.get(name)
-        except TensoryardError as error:
-            kind = "" if isinstance(error, NotFoundError) else "warning: "
-            click.echo(f"{kind}{error.message}", err=True)
+for command in (list_command, sign, push, gc, reindex):
+    models.add_command(command)
 
 
 def _one_version(text: str) -> tuple[str, int]:
@@ -342,19 +286,6 @@ def _label(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise UsageError(f"--tag: got `{text}`, a tag is KEY=VALUE", "such as `--tag framework=keras`")
     return key, value
-
-
-def _summary(version: "ModelVersion", aliases: dict[str, int]) -> dict[str, Any]:
-    return {
-        "name": version.name,
-        "version": version.version,
-        "created_at": version.created_at,
-        "run_id": version.run_id,
-        "size_bytes": version.size_bytes,
-        "aliases": _naming(version, aliases),
-        "tags": version.tags,
-        "metrics": version.lineage.get("metrics") or {},
-    }
 
 
 def _naming(version: "ModelVersion", aliases: dict[str, int]) -> list[str]:

@@ -2,12 +2,14 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from tensoryard.errors import CorruptRecordError, UsageError
+from tensoryard.file_names import colliding, not_kept, not_on_windows
 from tensoryard.store.keys import check_key, check_name
 
 SCHEMA = 1
@@ -120,19 +122,34 @@ def tree_digest(files: Iterable[FileRecord]) -> str:
 
 
 def check_files(files: Iterable[FileRecord]) -> tuple[FileRecord, ...]:
-    """The files in the order of their paths. Raises UsageError when there is none, a path escapes or two are one."""
+    """The files in the order of their paths. Raises UsageError when there is none, and as `check_paths` does."""
     ordered = tuple(sorted(files, key=lambda file: file.path))
     if not ordered:
         raise UsageError("model: there is no file to register")
-    seen: dict[str, str] = {}
-    for file in ordered:
-        check_key(file.path, "file of a model")
-        # On a disk that ignores case one of the two would overwrite the other.
-        folded = file.path.casefold()
-        if folded in seen:
-            raise UsageError(f"files of a model: `{seen[folded]}` and `{file.path}` would be one file on some disks")
-        seen[folded] = file.path
+    check_paths([file.path for file in ordered])
     return ordered
+
+
+def check_paths(paths: Sequence[str]) -> None:
+    """
+    Raises UsageError for a path that escapes or that some store or disk has no file for, and for two that are one.
+
+    A model is downloaded wherever it is served, so it holds to what every system can write.
+    """
+    rename = "rename the file before it is registered"
+    for path in paths:
+        check_key(path, "file of a model")
+        if reason := not_kept(path):
+            raise UsageError(f"file of a model: got {ascii(path)[:200]}: {reason}", rename)
+        if not_on_windows(path):
+            rule = 'Windows has no such file: names there hold no < > : " | ? * and end in no dot or blank, and CON, '
+            rule += "NUL, AUX, PRN, COM1 and LPT1 are devices"
+            raise UsageError(f"file of a model: got {ascii(path)[:200]}: {rule}", rename)
+    twice = next((path for path, count in Counter(paths).items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(f"files of a model: `{twice}` is there twice")
+    for one, other in colliding(paths):
+        raise UsageError(f"files of a model: `{one}` and `{other}` would be one file on some disks", rename)
 
 
 def check_labels(kind: str, labels: Mapping[str, str] | None) -> dict[str, str]:

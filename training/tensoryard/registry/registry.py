@@ -144,7 +144,7 @@ class Registry:
             source_path=posixpath.normpath(path),
             tags={**run.job.tags, **(tags or {})},
             properties=properties,
-            lineage=run_lineage(run) if lineage is None else lineage,
+            lineage=run_lineage(run, self.warn) if lineage is None else lineage,
             copy=copy,
             nonce=nonce,
             created_by=created_by,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError, VerificationError
-from tensoryard.registry.records import FileRecord, check_files
+from tensoryard.registry.records import FileRecord, check_files, check_paths
 from tensoryard.store import Entry, Store, is_folder, keys
 from tensoryard.store.parallel import each
 from tensoryard.store.transfer import keep_file, keep_key, kept_content, sha256_key
@@ -68,24 +68,27 @@ def run_files(run: "RunRecord", path: str, warn: Callable[[str], None]) -> list[
     return found
 
 
-def run_lineage(run: "RunRecord") -> dict[str, Any]:
+def run_lineage(run: "RunRecord", warn: Callable[[str], None]) -> dict[str, Any]:
     """
     What a run's files were made from, as far as its records tell: job, code, data, packages, last metrics.
 
-    data_digest is that of the data as it lies there now: another digest means that it was changed in between.
+    data_digest is that of the data as it lies there now. warn: called where it was written to since the run began.
     """
     job = run.job
     state = run.state()
     environment = state.facts.get("environment", {})
     # A metric logged at every step would fill the record; its whole course stays with the run.
     metrics = {name: value[-1] if isinstance(value, list) else value for name, value in run.metrics().items()}
+    digest, written_at = _data_digest(run.store, [one.path for one in job.references().values()])
+    if state.stages and written_at > state.stages[0].started_at:
+        warn(f"run `{run.id}`: its data was written to since it began, so what it read may not be what is there now")
     told = {
         "experiment": job.experiment,
         "job": _without_secrets(msgspec.to_builtins(job)),
         "stage": state.stage,
         "snapshot": state.facts.get("submitted", {}).get("snapshot"),
-        "data_digest": _data_digest(run.store, [one.path for one in job.references().values()]),
         "data": sorted({f"{one.datastore}/{one.path}" for one in job.references().values()}),
+        "data_digest": digest,
         "environment": environment.get("hash"),
         "tensorflow": environment.get("tensorflow"),
         "metrics": metrics,
@@ -93,17 +96,22 @@ def run_lineage(run: "RunRecord") -> dict[str, Any]:
     return {name: value for name, value in told.items() if value}
 
 
-def _data_digest(store: Store, paths: Iterable[str]) -> str | None:
-    """One SHA-256 (hex) over name, size and etag of every file below these paths of the datastore; None without."""
+def _data_digest(store: Store, paths: Iterable[str]) -> tuple[str | None, float]:
+    """
+    (one SHA-256 in hex over name, size and etag of every file below these paths of the datastore, when the newest of
+    them was written in seconds since the epoch); (None, 0.0) without paths. No file is read.
+    """
     import hashlib
 
-    found = set()
+    lines = set()
+    written_at = 0.0
     for path in paths:
         inner = path.strip("/")
         for entry in store.list(keys.data(inner)):
             if not inner or entry.key == keys.data(inner) or entry.key.startswith(keys.data_below(inner)):
-                found.add(f"{entry.etag} {entry.size_bytes} {entry.key}\n")
-    return hashlib.sha256("".join(sorted(found)).encode()).hexdigest() if found else None
+                lines.add(f"{entry.etag} {entry.size_bytes} {entry.key}\n")
+                written_at = max(written_at, entry.modified_at)
+    return (hashlib.sha256("".join(sorted(lines)).encode()).hexdigest() if lines else None), written_at
 
 
 def _without_secrets(job: dict[str, Any]) -> dict[str, Any]:
@@ -130,8 +138,7 @@ def folder_files(store: Store, folder: Path) -> list[FileRecord]:
         raise NotFoundError(f"`{folder}`: there is no such file or folder")
     if not found:
         raise NotFoundError(f"`{folder}`: has no files")
-    for inner in found:
-        keys.check_key(inner, "file of a model")
+    check_paths(sorted(found))
     records = []
     for inner, path in sorted(found.items()):
         digest, entry = keep_file(store, path)

@@ -1,0 +1,61 @@
+"""The index of versions written anew from their records, where it was lost or somebody changed it."""
+
+import msgspec
+
+from tensoryard.errors import CorruptRecordError, NotFoundError
+from tensoryard.registry.records import decode_version, index_tags
+from tensoryard.registry.registry import Registry
+from tensoryard.registry.sources import nearest
+from tensoryard.store import keys
+from tensoryard.store.parallel import each
+
+_BATCH = 1000
+
+
+class Reindexed(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of versions, the deleted ones too. unreadable: left as they are."""
+
+    right: int
+    mended: int
+    unreadable: int
+
+
+def reindex(registry: Registry, name: str | None = None) -> Reindexed:
+    """
+    What was found and mended in the index, of one model or of all; a second call finds all of it right.
+
+    Raises NotFoundError for an unknown model.
+    """
+    store = registry.store
+    if name is not None:
+        keys.check_name("model", name)
+    prefix = keys.MODELS if name is None else keys.model(name)
+
+    def mend(one: tuple[str, int]) -> str | None:
+        key = keys.model_version(*one)
+        try:
+            wanted = index_tags(decode_version(store.read(key), key, *one))
+            if store.tags(key) == wanted:
+                return "right"
+            store.set_tags(key, wanted)
+        except NotFoundError:  # removed since the listing
+            return None
+        except CorruptRecordError as error:
+            registry.warn(error.message)
+            return "unreadable"
+        return "mended"
+
+    counts = {"right": 0, "mended": 0, "unreadable": 0}
+    versions: list[tuple[str, int]] = []
+    is_there = False
+    for entry in store.list(prefix):
+        is_there = True
+        if parsed := keys.parse_model_version(entry.key):
+            versions.append(parsed)
+    if name is not None and not is_there:
+        raise NotFoundError(f"model `{name}`: there is no such model", nearest(name, registry.list_models()))
+    for start in range(0, len(versions), _BATCH):
+        for answer in each(store, mend, versions[start : start + _BATCH]):
+            if answer is not None:
+                counts[answer] += 1
+    return Reindexed(**counts)
