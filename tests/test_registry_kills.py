@@ -5,6 +5,7 @@ A step is whatever changes a disk or a storage account: a system call, or a requ
 `registry.check` says must hold already, and the second try must complete what the first one began, once.
 """
 
+import hashlib
 import io
 import itertools
 import os
@@ -23,6 +24,7 @@ from tensoryard.downloads import download_path
 from tensoryard.errors import NotFoundError
 from tensoryard.registry import Registry
 from tensoryard.registry.check import check_registry
+from tensoryard.registry.gc import collect
 from tensoryard.store import Store, blob_upload, keys, transfer
 from tensoryard.store.blob import BlobStore
 from tensoryard.store.file import FileStore
@@ -202,6 +204,28 @@ def _unalias(place: Place) -> None:
         assert place.registry().aliases(place.name) == {}
 
 
+def _copied_and_deleted(place: Place) -> None:
+    """Two versions with copies of their own, of which one is deleted; half of what it needs the other needs too."""
+    for word in (b"one", b"two"):
+        run = f"{place.name}-{word.decode()}-0001"
+        finished_run(place.store, run, {"shared": b"of both", "own": word + place.name.encode()})
+        place.registry().register_run_files(place.name, run, "outputs/model", copy=True)
+    place.registry().delete(place.name, 1)
+
+
+def _clean_up(place: Place) -> None:
+    collect(place.store, apply=True, deleted_before_days=0, untouched_s=0)
+
+
+def _is_clean(place: Place) -> None:
+    _kinds(place, "deleted", "purged")
+    version = place.registry().get(place.name)
+    assert place.registry().verify_version(version) == []
+    left = {entry.key for entry in place.store.list(keys.CONTENTS)}
+    assert keys.content(hashlib.sha256(b"one" + place.name.encode()).hexdigest()) not in left
+    assert {file.key for file in version.files} <= left
+
+
 def _fill(place: Place) -> None:
     for name, data in DATA.items():
         path = place.folder / "mine" / name
@@ -255,6 +279,7 @@ WORKS: dict[str, Work] = {
     "take an alias away": Work(_aliased, _unalias, _is_not_aliased),
     "delete": Work(_two_versions, lambda place: place.registry().delete(place.name, 2), _is_deleted),
     "restore": Work(_deleted, lambda place: place.registry().restore(place.name, 2), _is_restored),
+    "clean up": Work(_copied_and_deleted, _clean_up, _is_clean),
     "download": Work(
         lambda place: (_run_only(place), _register(place)),
         lambda place: place.registry().download(place.name, place.folder / "got"),
