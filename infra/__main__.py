@@ -32,12 +32,13 @@ clusters = [
     Cluster(cluster.name, stack.cluster_args(settings, cluster, place, network, facts))
     for cluster in settings.clusters
 ]
-head = Head("head", stack.head_args(settings, place, network, facts, clusters))
+own = stack.head_facts(settings, client, place, workspace, clusters)
+head = Head("head", stack.head_args(settings, place, network, facts, own, clusters))
 
 access = Access("access", place, client.subscription_id, settings.workspace_name)
 grants.give(access, settings, client.object_id, place.group_id, network, workspace, head, clusters)
 if settings.protect_data:
     protection.lock(workspace.holders, [*workspace.below, *access.assignments], workspace)
 
-pulumi.export("workspace", stack.outputs(settings, client, place, workspace, head, clusters))
+pulumi.export("workspace", stack.outputs(settings, client, place, workspace, head.facts, clusters))
 pulumi.export("access", access.table())

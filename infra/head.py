@@ -54,7 +54,11 @@ class HeadArgs:
 
 
 class Head(pulumi.ComponentResource):
-    """The head node. principal: object id of its identity; machine: the VM; public_address: None without one."""
+    """
+    The head node.
+
+    principal: object id of its identity; machine: the VM; public_address: None without one; facts: what outputs say.
+    """
 
     def __init__(self, name: str, args: HeadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("tensoryard:infra:Head", name, {}, opts)
@@ -130,6 +134,7 @@ class Head(pulumi.ComponentResource):
             # The old one goes first, for both need the one interface.
             opts=pulumi.ResourceOptions(parent=self, replace_on_changes=FIXED, delete_before_replace=True),
         )
+        self.facts = {"name": self.machine.name, "publicAddress": self.public_address}
         if not args.encryption_at_host:
             policy_exception("host-encryption-off", self.machine, machine.HOST_ENCRYPTION_OFF)
         self.register_outputs({"machine": self.machine.id, "privateAddress": args.address})

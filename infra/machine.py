@@ -31,6 +31,11 @@ def head_image(node_images: tuple[str, ...]) -> tuple[str, str, str]:
     return HEAD_IMAGES["24.04" if "ubuntu-hpc-2404" in node_images else "22.04"]
 
 
+def is_new(image: tuple[str, str, str]) -> bool:
+    """Whether a head's image is of the newest release, whose Slurm takes no settings that older ones need."""
+    return image == HEAD_IMAGES["24.04"]
+
+
 def image(reference: tuple[str, str, str]) -> compute.ImageReferenceArgs:
     """The newest version of an image: what a new machine starts from; running ones stay as they are."""
     publisher, offer, sku = reference

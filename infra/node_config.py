@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from infra.names import MUNGE_SECRET
+from infra.names import ADMIN, MUNGE_SECRET
 
 if TYPE_CHECKING:
     import jinja2
@@ -26,7 +26,20 @@ TEMPLATES = Path(__file__).resolve().parent.parent / "templates" / "node"
 MOST_BYTES = 65536
 """Most that Azure takes as custom data or as user data, before base64."""
 
+PROGRAMS = "/usr/local/sbin/tyard"
+"""Start of the paths of Slurm's programs on the head: tyard-resume, tyard-suspend, tyard-fail."""
+
 Kind = Literal["head", "worker"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """One file of a machine. template: in templates/node; program: of Slurm's, which the template may name."""
+
+    path: str
+    template: str
+    runs: bool = False
+    program: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +49,65 @@ class Context:
     packages: tuple[str, ...]
     daemon: str
     key_option: str
-    secret: str
+    files: tuple[File, ...]
+    secret: str = MUNGE_SECRET
+    admin: str = ADMIN
 
 
+def _script(name: str) -> File:
+    return File(path=f"/usr/local/sbin/{name}", template=f"{name}.py.j2", runs=True)
+
+
+def _unit(name: str) -> File:
+    return File(path=f"/etc/systemd/system/{name}", template=f"{name}.j2")
+
+
+def _drop_in(service: str, template: str, name: str = "tensoryard") -> File:
+    return File(path=f"/etc/systemd/system/{service}.service.d/{name}.conf", template=template)
+
+
+def _program(name: str) -> File:
+    return File(path=f"{PROGRAMS}-{name}", template="tyard-program.sh.j2", runs=True, program=name)
+
+
+_MUNGE = (
+    _script("tyard-munge-key"),
+    _unit("tyard-munge-key.service"),
+    _drop_in("munge", "munge.conf.j2"),
+)
 CONTEXTS = {
     "head": Context(
-        packages=("munge", "chrony", "slurmctld", "slurm-client"),
+        # Ubuntu's Python may be too old for tyard: venv and pip fetch one that is not.
+        packages=("munge", "chrony", "slurmctld", "slurm-client", "nfs-kernel-server", "python3-venv"),
         daemon="slurmctld",
         key_option="--make",
-        secret=MUNGE_SECRET,
+        files=(
+            *_MUNGE,
+            _drop_in("slurmctld", "slurm-after-munge.conf.j2"),
+            _script("tyard-head"),
+            _unit("tyard-configure.service"),
+            _unit("tyard-configure.timer"),
+            _unit("tyard-install.service"),
+            _program("resume"),
+            _program("suspend"),
+            _program("fail"),
+            _unit("tyard-reconcile.service"),
+            _unit("tyard-reconcile.timer"),
+        ),
     ),
     "worker": Context(
-        packages=("munge", "chrony", "slurmd"), daemon="slurmd", key_option="--wait", secret=MUNGE_SECRET
+        packages=("munge", "chrony", "slurmd", "slurm-client", "nfs-common"),
+        daemon="slurmd",
+        key_option="--wait",
+        files=(
+            *_MUNGE,
+            _drop_in("slurmd", "slurm-after-munge.conf.j2"),
+            _drop_in("slurmd", "slurmd-of-a-name.conf.j2", "tensoryard-node"),
+            _script("tyard-node"),
+            _unit("tyard-node.service"),
+            _script("tyard-events"),
+            _unit("tyard-events.service"),
+        ),
     ),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -10,11 +10,12 @@ from pulumi_azure_native import authorization, resources
 
 from infra import machine, names, sizes
 from infra.cluster import Cluster, ClusterArgs
-from infra.head import Head, HeadArgs
+from infra.head import HeadArgs
 from infra.names import MUNGE_SECRET, Place
 from infra.network import Network, NetworkArgs
 from infra.settings import Cluster as ClusterSettings
 from infra.settings import Settings, addresses
+from infra.slurm_cluster import slurm_config
 from infra.workspace import Workspace
 
 
@@ -59,6 +60,29 @@ def facts(settings: Settings, workspace: Workspace) -> pulumi.Output[dict[str, A
     )
 
 
+def head_facts(
+    settings: Settings,
+    client: pulumi.Output[authorization.GetClientConfigResult],
+    place: Place,
+    workspace: Workspace,
+    clusters: Sequence[Cluster],
+) -> pulumi.Output[dict[str, Any]]:
+    """What the head is told beside what every machine is: its Slurm, its tyard, and the workspace to work for."""
+    head_host = f"{settings.workspace_name}-head"
+    subnets = addresses.layout(settings)
+    new = machine.is_new(machine.head_image(tuple(cluster.image for cluster in settings.clusters)))
+    told = slurm_config(settings, head_host, subnets.head_address, new=new).files() if settings.clusters else {}
+    about = outputs(settings, client, place, workspace, {"name": head_host}, clusters)
+    return pulumi.Output.from_input(
+        {
+            "slurm": told,
+            "package": settings.package,
+            "nodesSubnet": subnets.nodes,
+            "connect": about,
+        }
+    )
+
+
 def cluster_args(
     settings: Settings,
     cluster: ClusterSettings,
@@ -84,6 +108,7 @@ def head_args(
     place: Place,
     network: Network,
     told: pulumi.Output[dict[str, Any]],
+    own: pulumi.Output[dict[str, Any]],
     clusters: Sequence[Cluster],
 ) -> HeadArgs:
     return HeadArgs(
@@ -94,7 +119,7 @@ def head_args(
         subnet=network.heads_id,
         address=addresses.layout(settings).head_address,
         public=bool(settings.ssh_sources),
-        facts=told,
+        facts=pulumi.Output.all(told, own).apply(lambda both: {**both[0], **both[1]}),
         clusters={cluster.name: cluster.facts for cluster in clusters},
         ssh_public_key=settings.ssh_public_key,
         zones=settings.zones,
@@ -107,10 +132,10 @@ def outputs(
     client: pulumi.Output[authorization.GetClientConfigResult],
     place: Place,
     workspace: Workspace,
-    head: Head,
+    head: Mapping[str, pulumi.Input[str | None]],
     clusters: Sequence[Cluster],
 ) -> dict[str, Any]:
-    """All that `tyard workspace connect` reads, as plain data."""
+    """All that `tyard workspace connect` reads, as plain data. head: what only the head that is there can say."""
     return {
         "name": settings.workspace_name,
         "subscriptionId": client.subscription_id,
@@ -123,9 +148,8 @@ def outputs(
         "registry": {"name": workspace.registry.name, "loginServer": workspace.registry.login_server},
         "vault": {"name": workspace.vault.name, "uri": workspace.vault_uri},
         "head": {
-            "name": head.machine.name,
             "privateAddress": addresses.layout(settings).head_address,
-            "publicAddress": head.public_address,
+            **head,
         },
         "clusters": {cluster.name: cluster.facts for cluster in clusters},
     }

@@ -258,13 +258,13 @@ def test_a_lock_that_another_holds_is_waited_for_and_not_for_ever(azure: Compute
     assert azure.asked == []
 
 
-def test_an_orphan_is_removed_unless_it_became_a_node(azure: Compute, tmp_path: Path) -> None:
+def test_machines_are_removed_as_they_are_under_the_lock(azure: Compute, tmp_path: Path) -> None:
     orphan, adopted = azure.add(created=1000.0), azure.add()
     found = machines(azure, tmp_path).all()
     assert Machine(id=orphan, node=None, state="running", created=1000.0) in found
     azure.machines[adopted]["tags"]["slurm-node"] = "gpu-1"
 
-    assert machines(azure, tmp_path).remove(found) == {}
+    assert machines(azure, tmp_path).remove(lambda now: [one for one in now if one.node is None]) == {}
     assert azure.nodes == {adopted: "gpu-1"}
 
 

@@ -126,6 +126,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str | None, Meta(description="Public key that may log in to the head; not set, nobody can")
     ] = None
     head_size: Annotated[str, Meta(description="Size of the head, which is always on")] = "Standard_B2s_v2"
+    package: Annotated[
+        str, Meta(description="What the head installs, as pip and uv take it: a requirement, a URL, a git repository")
+    ] = "tensoryard[azure]==0.1.0"
     clusters: Annotated[
         tuple[Cluster, ...], Meta(description="Compute targets, each a set of GPU nodes that grows from none")
     ] = (Cluster(name="gpucluster"),)

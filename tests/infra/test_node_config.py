@@ -56,8 +56,11 @@ def test_systemd_takes_its_units(kind: Kind, tmp_path: Path) -> None:
     (root / own).mkdir(parents=True)
     for target in Path("/", own).glob("*.target"):
         shutil.copy(target, root / own, follow_symlinks=True)
-    for name, run in (("munge", "/usr/sbin/munged"), (DAEMONS[kind], f"/usr/sbin/{DAEMONS[kind]}")):
-        (root / own / f"{name}.service").write_text(f"[Service]\nExecStart={run}\n")
+    programs = {name: f"/usr/sbin/{run}" for name, run in (("munge", "munged"), (DAEMONS[kind], DAEMONS[kind]))}
+    for name, run in {**programs, "tyard": "/opt/tensoryard/bin/tyard"}.items():
+        (root / own / f"{name}.service").write_text(
+            f"[Unit]\nConditionPathExists=/etc/slurm/slurm.conf\n[Service]\nExecStart={run} $SLURMD_OPTIONS\n"
+        )
         (root / run[1:]).parent.mkdir(parents=True, exist_ok=True)
         (root / run[1:]).write_text("#!/bin/sh\n")
         (root / run[1:]).chmod(0o755)
@@ -65,7 +68,9 @@ def test_systemd_takes_its_units(kind: Kind, tmp_path: Path) -> None:
         (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
         (root / path[1:]).write_text(file["content"])
         (root / path[1:]).chmod(int(file.get("permissions", "0644"), 8))
-    units = ["tyard-munge-key.service", "munge.service", f"{DAEMONS[kind]}.service"]
+    # What Slurm's own units ask of a machine, a node has not: it gets its settings from the head.
+    own_units = [path.rpartition("/")[2] for path in files(kind) if path.endswith((".service", ".timer"))]
+    units = [*own_units, "munge.service", f"{DAEMONS[kind]}.service"]
     said = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", f"--root={root}", *units], capture_output=True, text=True
     )

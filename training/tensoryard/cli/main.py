@@ -21,6 +21,7 @@ COMMANDS = {
     "data": ("data", "Put data into the workspace and get it back"),
     "env": ("env", "Build, list and prune the environments of jobs"),
     "workspace": ("workspace", "Say which workspace is used, and connect to one on Azure"),
+    "node": ("node", "Start and stop the machines of Slurm's nodes"),
     "infra": ("infra", "Review what the Pulumi program would do to Azure"),
     "schema": ("schema", "Print the JSON Schema of job.yaml for editors"),
     "doctor": ("doctor", "Say what this machine has and lacks, each with its fix"),

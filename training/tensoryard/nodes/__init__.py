@@ -5,7 +5,7 @@ Slurm decides which nodes there are and when; nothing here schedules. Why a mach
 which stand in Slurm's reason for the node and in the run's reason for waiting.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -64,6 +64,15 @@ class Machines(Protocol):
         """All machines, those being made and deleted among them."""
         ...
 
-    def remove(self, machines: Sequence[Machine]) -> dict[str, Problem]:
-        """Delete these machines, unless one was given another name since. By id, those that were not, and why."""
+    def remove(self, pick: Callable[[Sequence[Machine]], Sequence[Machine]]) -> dict[str, Problem]:
+        """
+        Delete machines that are no node's. Returns by id those that could not be, and why.
+
+        pick: called with all machines while nobody else gives any out, returns those that are to go.
+        """
         ...
+
+
+def cluster_of(node: str) -> str:
+    """The cluster that a node is of: its name without the number."""
+    return node.rpartition("-")[0]

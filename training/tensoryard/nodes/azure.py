@@ -67,7 +67,7 @@ class AzureMachines:
     def stop(self, names: Sequence[str]) -> dict[str, Problem]:
         wanted = set(names)
         try:
-            problems = self._delete(lambda machine: machine.node in wanted)
+            problems = self._delete(lambda machines: [machine for machine in machines if machine.node in wanted])
         except AzureError as error:
             return dict.fromkeys(names, explain(error))
         except Busy as busy:
@@ -77,16 +77,13 @@ class AzureMachines:
     def all(self) -> list[Machine]:
         return self.set.machines(self._deadline())
 
-    def remove(self, machines: Sequence[Machine]) -> dict[str, Problem]:
-        # One that was given a name since it was looked at is a node now.
-        wanted = {(machine.id, machine.node) for machine in machines}
+    def remove(self, pick: Callable[[Sequence[Machine]], Sequence[Machine]]) -> dict[str, Problem]:
         try:
-            problems = self._delete(lambda machine: (machine.id, machine.node) in wanted)
+            return {machine.id: problem for machine, problem in self._delete(pick)}
         except AzureError as error:
-            return {machine.id: explain(error) for machine in machines}
+            return {self.set.name: explain(error)}
         except Busy as busy:
-            return {machine.id: Problem("slow", str(busy)) for machine in machines}
-        return {machine.id: problem for machine, problem in problems}
+            return {self.set.name: Problem("slow", str(busy))}
 
     def _deadline(self) -> Deadline:
         return Deadline(self._within_s, self._wait)
@@ -139,13 +136,13 @@ class AzureMachines:
                 self._log(f"deleting {machine.id} ({machine.node or 'no node'}): {machine.problem or machine.state}")
                 self.set.delete(machine.id, until)
 
-    def _delete(self, which: Callable[[Machine], bool]) -> list[tuple[Machine, Problem]]:
+    def _delete(self, pick: Callable[[Sequence[Machine]], Sequence[Machine]]) -> list[tuple[Machine, Problem]]:
         """Delete the machines that are meant, as they are under the lock. Returns those that were not, and why."""
         until = self._deadline()
         kept = []
         with held(self._lock, until):
-            for machine in self.set.machines(until):
-                if which(machine) and machine.state != "stopping":
+            for machine in pick(self.set.machines(until)):
+                if machine.state != "stopping":
                     self._log(f"deleting {machine.id} ({machine.node or 'no node'})")
                     problem = self.set.delete(machine.id, until)
                     kept += [(machine, problem)] if problem else []

@@ -18,16 +18,27 @@ if TYPE_CHECKING:
     from tensoryard.settings import AzureWorkspace
 
 TAG = "slurm-node"
+_PUBLIC_CLOUD = "https://management.azure.com"
 _PAUSE_S = 5.0
 _Result = TypeVar("_Result")
 
 
-def compute_client(azure: "AzureWorkspace") -> ComputeManagementClient:
-    """Azure's client, signed in as this machine's identity or as whoever is signed in."""
+def compute_client(azure: "AzureWorkspace", endpoint: str | None = None) -> ComputeManagementClient:
+    """
+    Azure's client, signed in as this machine's identity or as whoever is signed in.
+
+    endpoint: of Azure's resource manager, None for the public cloud's.
+    """
     from azure.identity import DefaultAzureCredential
 
-    credential = DefaultAzureCredential(additionally_allowed_tenants=[azure.tenant_id])
-    return ComputeManagementClient(credential, azure.subscription_id, retry_policy=waiting_is_ours())
+    at = endpoint or _PUBLIC_CLOUD
+    return ComputeManagementClient(
+        DefaultAzureCredential(additionally_allowed_tenants=[azure.tenant_id]),
+        azure.subscription_id,
+        at,
+        credential_scopes=[f"{at.rstrip('/')}/.default"],
+        retry_policy=waiting_is_ours(),
+    )
 
 
 def waiting_is_ours() -> RetryPolicy[Any, Any]:

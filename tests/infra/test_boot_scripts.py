@@ -1,0 +1,199 @@
+"""What head and nodes run at boot, as cloud-init writes it, against a metadata service that answers as documented."""
+
+import base64
+import http.server
+import json
+import os
+import socketserver
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra import node_config
+from infra.node_config import Kind
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: "Metadata"
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        self.server.asked.append(path)
+        assert self.headers["Metadata"] == "true"
+        if path.endswith("/userData"):
+            data = base64.b64encode(json.dumps(self.server.told).encode())
+        else:
+            assert path == "/metadata/instance/compute/tagsList"
+            data = json.dumps([{"name": name, "value": value} for name, value in self.server.tags.items()]).encode()
+            self.server.looked.set()
+        self.send_response(200 if self.server.up else 503)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Metadata(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    """The metadata service of one machine. tags: its; told: its user data; up: whether it answers yet."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.tags = {"workspace": "dev"}
+        self.told: dict[str, Any] = {"headAddress": "10.40.0.4"}
+        self.up = True
+        self.asked: list[str] = []
+        self.looked = threading.Event()
+
+
+@pytest.fixture
+def metadata() -> Iterator[Metadata]:
+    with Metadata() as service:
+        thread = threading.Thread(target=service.serve_forever, args=(0.01,))
+        thread.start()
+        yield service
+        service.shutdown()
+        thread.join()
+
+
+def script(kind: Kind, name: str, folder: Path) -> Path:
+    """A script as a machine of that kind gets it."""
+    files = {file["path"]: file["content"] for file in yaml.safe_load(node_config.cloud_config(kind))["write_files"]}
+    path = folder / name
+    path.write_text(files[f"/usr/local/sbin/{name}"])
+    return path
+
+
+def start(metadata: Metadata, path: Path, *options: str, **environ: str) -> subprocess.Popen[str]:
+    # A proxy of the network must not see what is meant for the metadata service.
+    blocked = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
+    return subprocess.Popen(
+        [sys.executable, "-I", str(path), *options, "--pause", "0.01", "--metadata", metadata.url],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **blocked, **environ},
+    )
+
+
+def test_a_node_waits_for_its_name_and_starts_slurmd_by_it(metadata: Metadata, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ("--folder", str(folder), "--keep-hostname", "--share", "")
+    with start(metadata, script("worker", "tyard-node", tmp_path), *options) as node:
+        assert metadata.looked.wait(60)
+        assert not folder.exists()
+        metadata.tags["slurm-node"] = "gpucluster-3"
+        said = node.communicate(timeout=60)[1]
+
+    assert node.returncode == 0
+    assert (folder / "slurmd").read_text() == "SLURMD_OPTIONS=-b -N gpucluster-3 --conf-server 10.40.0.4:6817\n"
+    assert (folder / "node").read_text() == "gpucluster-3\n"
+    assert said.splitlines() == ["tyard-node: no name yet", "tyard-node: this machine is gpucluster-3"]
+
+
+def test_a_metadata_service_that_is_late_is_waited_for(metadata: Metadata, tmp_path: Path) -> None:
+    metadata.up = False
+    metadata.tags["slurm-node"] = "gpucluster-1"
+    options = ("--folder", str(tmp_path), "--keep-hostname", "--share", "")
+    with start(metadata, script("worker", "tyard-node", tmp_path), *options) as node:
+        assert metadata.looked.wait(60)
+        metadata.up = True
+        said = node.communicate(timeout=60)[1]
+
+    assert said.splitlines() == [
+        "tyard-node: not yet: HTTPError: HTTP Error 503: Service Unavailable",
+        "tyard-node: this machine is gpucluster-1",
+    ]
+
+
+TOLD = {
+    "workspace": "dev",
+    "clientId": "the-client",
+    "connect": {"name": "dev", "tenantId": "the-tenant", "clusters": {}},
+    "nodesSubnet": "10.40.128.0/17",
+    "package": "tensoryard[azure]==0.1.0",
+    "slurm": {"slurm.conf": "ClusterName=dev\n", "gres.conf": ""},
+}
+
+
+def head(metadata: Metadata, tmp_path: Path, what: str = "configure") -> list[str]:
+    """Runs the head's script in a root of its own. Returns the commands that it gave."""
+    commands = tmp_path / "commands"
+    commands.mkdir(exist_ok=True)
+    for name in ("systemctl", "scontrol", "exportfs"):
+        (commands / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/ran"\n')
+        (commands / name).chmod(0o755)
+    (tmp_path / "ran").write_text("")
+    options = (what, "--root", str(tmp_path / "root"), "--users", "", "")
+    path = f"{commands}:{os.environ['PATH']}"
+    with start(metadata, script("head", "tyard-head", tmp_path), *options, PATH=path) as configured:
+        configured.communicate(timeout=60)
+    assert configured.returncode == 0
+    return (tmp_path / "ran").read_text().splitlines()
+
+
+def test_a_head_becomes_what_its_workspace_says(metadata: Metadata, tmp_path: Path) -> None:
+    metadata.told |= TOLD
+    ran = head(metadata, tmp_path)
+    root = tmp_path / "root"
+
+    assert (root / "etc/slurm/slurm.conf").read_text() == "ClusterName=dev\n"
+    assert (root / "etc/exports.d/tensoryard.exports").read_text() == (
+        "/srv/tensoryard 10.40.128.0/17(rw,sync,no_subtree_check)\n"
+    )
+    settings = json.loads((root / "srv/tensoryard/.tensoryard/workspace.json").read_text())
+    assert settings == {"name": "dev", "azure": TOLD["connect"]}
+    assert "AZURE_CLIENT_ID=the-client" in (root / "etc/tensoryard/environment").read_text().splitlines()
+    assert ran == ["exportfs -ra", "systemctl is-active --quiet slurmctld", "scontrol reconfigure"]
+
+
+def test_a_head_that_runs_takes_up_what_pulumi_changed_and_nothing_else(metadata: Metadata, tmp_path: Path) -> None:
+    metadata.told |= TOLD
+    head(metadata, tmp_path)
+    assert head(metadata, tmp_path) == []
+    metadata.told["slurm"] = {**TOLD["slurm"], "slurm.conf": "ClusterName=dev\nNodeName=gpucluster-[1-8]\n"}
+
+    assert head(metadata, tmp_path) == ["systemctl is-active --quiet slurmctld", "scontrol reconfigure"]
+    assert "gpucluster-[1-8]" in (tmp_path / "root/etc/slurm/slurm.conf").read_text()
+
+
+def test_tyard_is_installed_once(metadata: Metadata, tmp_path: Path) -> None:
+    metadata.told |= TOLD
+    marker = tmp_path / "root/opt/tensoryard/installed"
+    marker.parent.mkdir(parents=True)
+    marker.write_text("tensoryard[azure]==0.1.0")
+    head(metadata, tmp_path, "install")
+
+    assert [*marker.parent.iterdir()] == [marker]
+
+
+def test_the_package_of_a_head_is_this_version() -> None:
+    import tomllib
+
+    from infra.settings import Settings
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert Settings(location="eastus").package == f"tensoryard[azure]=={project['version']}"
+
+
+def test_slurms_programs_are_commands_of_tyard(tmp_path: Path) -> None:
+    """Slurm starts them with the nodes' names and nothing else: no option, no environment."""
+    from click.testing import CliRunner
+
+    from tensoryard.cli.main import tyard
+
+    for name in ("resume", "suspend", "fail"):
+        text = script("head", f"tyard-{name}", tmp_path).read_text()
+        words = text.split("/bin/tyard ", 1)[1].replace("\\\n", "").split()
+        words = [word if word != '"$1"' else "gpu-1" for word in words]
+        said = CliRunner().invoke(tyard, [*words, "--help"])
+        assert said.exit_code == 0, said.output
