@@ -138,6 +138,12 @@ class SlurmCluster:
         self._slurmctld.kill()
         self._slurmctld.wait()
 
+    def wait_until_saved(self) -> None:
+        """Returns when slurmctld, killed and started again, would know what it knows now: it writes every 5 s."""
+        since = time.time()
+        state = self.folder / "state" / "job_state"
+        _wait_until(lambda: state.exists() and state.stat().st_mtime > since, "slurmctld has saved its state")
+
     def states(self) -> dict[str, str]:
         """The state of every node in Slurm's words, such as `idle` or `down*`."""
         said = self.run("sinfo", "--noheader", "--Node", "--format=%N|%T", check=False)
@@ -219,7 +225,11 @@ class SlurmCluster:
             (self.folder / name).write_text(text)
         with self.conf.open("a") as file:
             # Nodes may say that they have more than this machine; PMIx's files of one must not meet another's.
-            file.write(f"\n# of the tests\nSlurmdParameters=config_overrides\nTmpFS={self.folder / 'tmp'}\n")
+            file.write(
+                f"\n# of the tests\nSlurmdParameters=config_overrides\nTmpFS={self.folder / 'tmp'}\n"
+                # Less patience with a node that is gone.
+                "MessageTimeout=5\nTCPTimeout=1\n"
+            )
 
     def _config(self, head: str, addresses: list[str], gpu: Path) -> SlurmConfig:
         nodes = [

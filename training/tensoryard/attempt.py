@@ -1,7 +1,8 @@
 """
 Runs on a run's first node before its tasks: one attempt of a run that Slurm may start more than once.
 
-    python attempt.py      in the launch script of a Slurm job; exit code 1: there is nothing for this job to do
+    python attempt.py begin       in the launch script of a Slurm job; exit code 1: this job has nothing to do
+    python attempt.py end CODE    when the script ends, with this exit code
 
 A job that Slurm puts back into its queue, because a node was lost or was wanted by others, runs the same script
 again. What the last attempt recorded is set aside, unless it decided the run for good. Of two jobs that were
@@ -14,21 +15,36 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def main() -> int:
+
+def main(argv: list[str]) -> int:
     run_dir = os.environ["TYARD_RUN_DIR"]
     job, restart = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
+    mark = os.path.join(run_dir, "launch", "attempts", f"{job}.{restart}")
+    if argv[0] == "begin":
+        return begin(run_dir, job, mark, int(restart))
+    kill_what_is_left(run_dir, job)
+    put(f"{mark}.ended", argv[1])
+    return 0
+
+
+def begin(run_dir: str, job: str, mark: str, restart: int) -> int:
+    """The exit code of `begin`. mark: path of the attempt's marks, less their endings."""
     launch = os.path.join(run_dir, "launch")
-    attempts = os.path.join(launch, "attempts")
+    attempts = os.path.dirname(mark)
     os.makedirs(attempts, exist_ok=True)
     owner = claim(os.path.join(launch, "job"), job)
     if owner != job:
         print(f"attempt.py: the run belongs to job {owner}; this one, {job}, ends", file=sys.stderr)
         return 1
-    earlier = sorted(name for name in os.listdir(attempts) if name.endswith(".began"))
+    earlier = [name for name in os.listdir(attempts) if name.endswith(".began")]
     if earlier:
         if is_decided(run_dir):
             print("attempt.py: the run was decided in an earlier attempt", file=sys.stderr)
@@ -38,8 +54,8 @@ def main() -> int:
         return 1  # canceled before it began
     hosts = os.environ.get("TYARD_HOSTS", "").split(",")
     write_hostfile(launch, hosts)
-    facts = {"job": job, "restart": int(restart), "host": os.uname().nodename, "hosts": hosts, "at": time.time()}
-    put(os.path.join(attempts, f"{job}.{restart}.began"), json.dumps(facts))
+    facts = {"job": job, "restart": restart, "host": os.uname().nodename, "hosts": hosts, "at": time.time()}
+    put(f"{mark}.began", json.dumps(facts))
     return 0
 
 
@@ -57,16 +73,36 @@ def claim(path: str, job: str) -> str:
 
 def is_decided(run_dir: str) -> bool:
     """
-    Whether the run's outcome stands, whatever happens to its nodes.
+    Whether the run's outcome stands, so that Slurm's starting it again means nothing.
 
-    A task that failed, or was stopped, may have done so because a node was lost.
+    It does so after a restart of its own that lost what it knew last, too.
     """
-    try:
-        with open(os.path.join(run_dir, "launch", "end.json"), encoding="utf-8") as file:
-            end = json.load(file)
-    except (OSError, ValueError):
-        return False
-    return end.get("outcome") in ("completed", "canceled") or (end.get("outcome") == "failed" and "task" not in end)
+    end = recorded_end(run_dir)
+    if end.get("outcome") in ("completed", "canceled") or (end.get("outcome") == "failed" and "task" not in end):
+        return True
+    attempts = os.path.join(run_dir, "launch", "attempts")
+    marks = [os.path.join(attempts, name) for name in os.listdir(attempts) if name.endswith(".began")]
+    last = max(marks, key=os.path.getmtime).removesuffix(".began")
+    return os.path.exists(f"{last}.ended") and is_settled(run_dir)
+
+
+def is_settled(run_dir: str) -> bool:
+    """
+    Whether what the tasks recorded says all: none vanished, and none was stopped from outside.
+
+    Either is what the loss of a node looks like, or a job that Slurm has put back into its queue.
+    """
+    names = {name for name in os.listdir(os.path.join(run_dir, "tasks")) if name.endswith(".json")}
+    started = {name for name in names if name.endswith(".started.json")}
+    vanished = [name for name in started if name.replace(".started", "") not in names]
+    return not vanished and recorded_end(run_dir).get("outcome") != "stopped"
+
+
+def recorded_end(run_dir: str) -> dict[str, Any]:
+    """launch/end.json; empty when there is none."""
+    with contextlib.suppress(OSError, ValueError), open(os.path.join(run_dir, "launch", "end.json"), "rb") as file:
+        return dict(json.load(file))
+    return {}
 
 
 def set_aside(run_dir: str, folder: str) -> None:
@@ -75,7 +111,7 @@ def set_aside(run_dir: str, folder: str) -> None:
     tasks = os.path.join(run_dir, "tasks")
     for path in (
         *(os.path.join(tasks, name) for name in os.listdir(tasks)),
-        os.path.join(run_dir, "launch/end.json"),
+        os.path.join(run_dir, "launch", "end.json"),
     ):
         with contextlib.suppress(FileNotFoundError):
             os.replace(path, os.path.join(folder, os.path.basename(path)))
@@ -89,6 +125,33 @@ def write_hostfile(launch: str, hosts: list[str]) -> None:
         put(os.path.join(launch, "hostfile"), "".join(f"{hosts[task['node']]}\n" for task in tasks))
 
 
+def kill_what_is_left(run_dir: str, job: str) -> None:
+    """
+    End what the attempt started on this node and is still there, such as the srun that mpirun had for a lost node.
+
+    Slurm does so by control groups, but not every cluster has them.
+    """
+    marks = {f"TYARD_RUN_DIR={run_dir}".encode(), f"SLURM_JOB_ID={job}".encode()}
+    ours = ancestors()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
+            if int(name) not in ours and marks <= set(file.read().split(b"\0")):
+                os.kill(int(name), signal.SIGKILL)
+
+
+def ancestors() -> set[int]:
+    """This process and all that it descends from."""
+    found, pid = set(), os.getpid()
+    while pid > 0:
+        found.add(pid)
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            break
+    return found
+
+
 def put(path: str, text: str) -> None:
     """Write a file that is seen whole or not at all."""
     with open(f"{path}.draft", "w", encoding="utf-8") as file:
@@ -97,4 +160,4 @@ def put(path: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

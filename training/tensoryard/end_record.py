@@ -68,3 +68,12 @@ def is_full(path: str) -> bool:
     except OSError:
         return False
     return disk.f_bavail * disk.f_frsize < FULL_BYTES or (disk.f_files > 0 and disk.f_favail == 0)
+
+
+def oom_kills() -> int:
+    """How often this kernel has killed for memory since it started; 0 where it does not say."""
+    try:
+        with open("/proc/vmstat", encoding="ascii") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
+    except OSError:
+        return 0

@@ -22,7 +22,7 @@ import time
 
 # The files lie side by side on the node, and -I keeps their folder off the path.
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from end_record import decide_end, end_path, is_full, reserve, write_json  # type: ignore[import-not-found]
+from end_record import decide_end, end_path, is_full, oom_kills, reserve, write_json  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -243,6 +243,8 @@ class Supervisor:
         while True:
             found, status, usage = reap(pid)
             if found:
+                if stopping_since is None and os.waitstatus_to_exitcode(status) and self.was_told(wakeup, status):
+                    stopping_since = time.monotonic()
                 return status, usage, stopping_since
             now = time.monotonic()
             if stopping_since is None:
@@ -259,6 +261,15 @@ class Supervisor:
                 send(-pid, signal.SIGKILL)
                 killed = True
             select.select([wakeup], [], [], LOOK_SECONDS)
+
+    def was_told(self, wakeup: int, status: int) -> bool:
+        """Whether what ended the script was for its task: Slurm sends a TERM to every process, in any order."""
+        if os.waitstatus_to_exitcode(status) == -signal.SIGTERM:
+            time.sleep(LOOK_SECONDS)
+        told = told_to_stop(wakeup)
+        if told and not os.path.exists(self.end_path):
+            self.end("stopped", signal=signal_name(told))
+        return told != 0
 
     def patience_is_over(self, since: float) -> bool:
         kill_path = os.path.join(self.run_dir, "launch", "kill")
@@ -381,15 +392,6 @@ def send(pid: int, number: int) -> bool:
         os.kill(pid, number)
         return True
     return False
-
-
-def oom_kills() -> int:
-    """How often this kernel has killed for memory since it started; 0 where it does not say."""
-    try:
-        with open("/proc/vmstat", encoding="ascii") as file:
-            return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
-    except OSError:
-        return 0
 
 
 if __name__ == "__main__":

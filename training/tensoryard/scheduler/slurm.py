@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tensoryard.attempt import is_settled, recorded_end
 from tensoryard.end_record import write_json
 from tensoryard.errors import SchedulerError
 from tensoryard.job import Job
@@ -19,15 +20,7 @@ from tensoryard.render import Placement
 from tensoryard.scheduler import GRACE_SECONDS, Phase, Seen, WriteFiles
 from tensoryard.scheduler import slurm_commands as commands
 from tensoryard.scheduler.local import end_run
-from tensoryard.scheduler.slurm_attempts import (
-    Attempt,
-    attempt_of,
-    is_settled,
-    make_way,
-    owner,
-    recorded_end,
-    released,
-)
+from tensoryard.scheduler.slurm_attempts import Attempt, attempt_of, make_way, owner, released
 from tensoryard.scheduler.slurm_commands import AwayError, Row
 from tensoryard.scheduler.slurm_reasons import reason
 from tensoryard.scheduler.slurm_table import JobTable
@@ -191,7 +184,7 @@ class SlurmScheduler:
         if run.stopped_at is not None:
             self._insist(run, run.job)
         attempt = attempt_of(run.folder, run.job)
-        if attempt is not None and attempt.ended and is_settled(run.folder):
+        if attempt is not None and attempt.ended and is_settled(str(run.folder)):
             return Seen(Phase.OVER)
         row = self._table.row(run.job)
         if row is None:
@@ -222,14 +215,14 @@ class SlurmScheduler:
 
     def _ended(self, run: _Run, row: Row, attempt: Attempt | None) -> Seen:
         """What it means that Slurm has no more to do with a job."""
-        if run.stopped_at is not None or recorded_end(run.folder).get("outcome") in ("completed", "canceled"):
+        if run.stopped_at is not None or recorded_end(str(run.folder)).get("outcome") in ("completed", "canceled"):
             return Seen(Phase.OVER)
         if row.state in _ENDED:
             return Seen(Phase.OVER, f"Slurm's job {row.job} {_ENDED[row.state]}")
         if row.state in _LOST:
             return self._restart(run, row)
         # The script ended in good order, or before it began: nothing was lost.
-        if attempt is None or (attempt.ended and is_settled(run.folder)):
+        if attempt is None or (attempt.ended and is_settled(str(run.folder))):
             return Seen(Phase.OVER)
         return self._if_a_node_was_lost(run, row)
 

@@ -41,26 +41,6 @@ def owner(folder: Path) -> str | None:
     return None
 
 
-def recorded_end(folder: Path) -> dict[str, Any]:
-    """launch/end.json; empty when there is none."""
-    with suppress(OSError, ValueError):
-        return dict(json.loads((folder / "launch" / "end.json").read_text()))
-    return {}
-
-
-def is_settled(folder: Path) -> bool:
-    """
-    Whether what the tasks recorded says all: none vanished, and none was stopped from outside.
-
-    Either is what the loss of a node looks like, or a job that Slurm has put back into its queue.
-    """
-    names = {path.name for path in (folder / "tasks").glob("*.json")}
-    vanished = [
-        name for name in names if name.endswith(".started.json") and name.replace(".started", "") not in names
-    ]
-    return not vanished and recorded_end(folder).get("outcome") != "stopped"
-
-
 def released(folder: Path) -> set[str]:
     """Jobs of the run that were given up for another."""
     return {path.name.partition(".")[0] for path in (folder / "launch" / "attempts").glob("*.slurm.json")}

@@ -5,6 +5,7 @@ Each call is one process, bounded in time. What it says is read by fields, never
 """
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,6 +29,10 @@ _AWAY = (
     "Communication connection failure",
     "Insane message length",
 )
+
+
+# `error: `, and before the words of a library call `slurm_load_jobs error: `.
+_NAMES = re.compile(r"^(error: |fatal: |slurm_\w+ error: )+")
 
 
 class AwayError(Exception):
@@ -113,7 +118,7 @@ def in_one_line(text: str, command: str) -> str:
     """Slurm's words without the names it puts before each line."""
     lines = []
     for line in text.splitlines():
-        plain = line.removeprefix(f"{command}: ").removeprefix("error: ").removeprefix("fatal: ").strip()
+        plain = _NAMES.sub("", line.removeprefix(f"{command}: ")).strip()
         if plain and plain not in lines:
             lines.append(plain)
     return "; ".join(lines)

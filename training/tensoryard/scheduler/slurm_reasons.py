@@ -18,13 +18,13 @@ class Reason(NamedTuple):
     code: str
 
     def __str__(self) -> str:
-        return f"{self.words} ({self.code})" if self.words != self.code else self.code
+        return f"{self.words} ({self.code})" if self.words != self.code and " " not in self.code else self.words
 
 
 _RESOURCES = {
     "Resources": "waiting for nodes that are free",
     "Priority": "waiting behind jobs that come first",
-    "Nodes_required_for_job_are_DOWN,_DRAINED_or_reserved_for_jobs_in_higher_priority_partitions": (
+    "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions": (
         "the nodes it needs are down, drained or kept for others"
     ),
     "ReqNodeNotAvail": "the nodes it needs are not available",
@@ -104,7 +104,7 @@ _HOW = {
 
 def reason(code: str) -> Reason:
     """What a reason code of squeue's means; one that is not known is shown as it is."""
-    plain = code.strip().strip("()")
+    plain = code.strip().strip("()").replace("_", " ")
     # `ReqNodeNotAvail, UnavailableNodes:gpu-1` says more than its code.
     head, comma, rest = plain.partition(",")
     for kind, known in _KINDS:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from tensoryard.errors import SchedulerError
 from tensoryard.scheduler.slurm_commands import AwayError, Row, squeue
 
 # A person watches a run that was just submitted; hundreds that wait for days are Slurm's own business.
@@ -14,7 +15,7 @@ SHARE = 10.0
 
 class JobTable:
     """
-    The last listing. Threads share it: one asks when it is due, the others go on with what there is.
+    The last listing. When it is due a thread of its own asks anew, and all others go on with what there is.
 
     away: what was said when there was no answer, else None; asked_at: of the last answer (seconds, `time.time`),
     taken before it was asked for.
@@ -25,14 +26,16 @@ class JobTable:
         self._asking = threading.Lock()
         self._rows: dict[str, Row] = {}
         self._due = 0.0
+        self._began = 0.0  # when it was asked last (`time.monotonic`)
         self._pause = SOONEST_S
         self.away: str | None = None
         self.asked_at = 0.0
 
     def row(self, job: str) -> Row | None:
-        """A job as it was listed last; asks anew when that is due."""
-        if time.monotonic() >= self._due:
-            self.refresh(wait=False)
+        """A job as it was listed last; has it asked anew when that is due."""
+        if time.monotonic() >= self._due and not self._asking.locked():
+            # Not here: while slurmctld is away the answer takes a minute, and a run may end meanwhile.
+            threading.Thread(target=self.refresh, args=(False,), daemon=True).start()
         return self._rows.get(job)
 
     def rows_in(self, folder: str) -> list[Row]:
@@ -42,19 +45,20 @@ class JobTable:
     def changes_soon(self) -> None:
         """Something was submitted or stopped: the next listing is worth having early."""
         self._pause = SOONEST_S
-        self._due = min(self._due, time.monotonic() + SOONEST_S / 2)
+        self._due = min(self._due, self._began + SOONEST_S)
 
-    def refresh(self, *, wait: bool = True) -> bool:
+    def refresh(self, wait: bool = True) -> bool:
         """Whether there is a new listing. wait: for another thread that is asking, to ask after it."""
         if not self._asking.acquire(blocking=wait):
             return False
         try:
             began, began_at = time.monotonic(), time.time()
+            self._began = began
             # Before the answer: what is submitted meanwhile makes the next one due, and that must hold.
             self._due = began + self._pause
             try:
                 rows = {row.job: row for row in self._listing()}
-            except AwayError as error:
+            except (AwayError, SchedulerError) as error:
                 self.away = str(error)
                 self._pause = min(2 * self._pause, AWAY_S)
                 return False

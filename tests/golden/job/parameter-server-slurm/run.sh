@@ -19,10 +19,11 @@ export PATH="$TYARD_RUN_DIR/environment/bin:$PATH"
 TYARD_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd, -)
 export TYARD_HOSTS
 
-# an attempt begins: what an earlier one recorded is set aside; when it ends is marked
+# an attempt begins: what an earlier one recorded is set aside; its end is marked, and leaves nothing running here
 trap : TERM
-"$TYARD_RUN_DIR/environment/bin/python" -I -S "$TYARD_RUN_DIR/launch/attempt.py" || exit 0
-trap 'echo "$?" > "$TYARD_RUN_DIR/launch/attempts/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.ended"' EXIT
+tyard_attempt=("$TYARD_RUN_DIR/environment/bin/python" -I -S "$TYARD_RUN_DIR/launch/attempt.py")
+"${tyard_attempt[@]}" begin || exit 0
+trap '"${tyard_attempt[@]}" end "$?"' EXIT
 
 # the script and its arguments
 tyard_script=(

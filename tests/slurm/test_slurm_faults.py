@@ -1,0 +1,213 @@
+"""What becomes of runs on a real Slurm when something dies. Scripts are plain Python that stands in for training."""
+
+import os
+import time
+from typing import Any
+
+import pytest
+
+from launching import Yard, parameter_server, wait_until
+from services.slurm import SlurmCluster
+from tensoryard.errors import JobError
+from tensoryard.run import RunRecord
+from tensoryard.scheduler import slurm_commands as commands
+from tensoryard.scheduler.slurm_table import SOONEST_S
+from tensoryard.targets import SlurmOptions, SlurmTarget
+
+pytestmark = pytest.mark.parametrize("yard", ["folder"], indirect=True)
+ON_SLURM = {"compute_target": SlurmTarget(SlurmOptions())}
+# Trains on from its checkpoint, in ./outputs, until a file says that it is enough.
+TRAINS = """
+import os, pathlib, time
+task = os.environ["TYARD_TASK"]
+checkpoint = pathlib.Path(f"outputs/{task}.step")
+step = int(checkpoint.read_text()) if checkpoint.exists() else 0
+print(f"{task} begins at {step}", flush=True)
+while not os.path.exists("outputs/enough"):
+    step += 1
+    checkpoint.with_suffix(".new").write_text(str(step))
+    checkpoint.with_suffix(".new").rename(checkpoint)
+    time.sleep(0.05)
+print(f"{task} ends", flush=True)
+"""
+WAYS: dict[str, dict[str, Any]] = {
+    "single": {},
+    "mpi": {"distributed_training": "mpi", "node_count": 2},
+    "parameter_server": {
+        "distributed_training": parameter_server(worker_count=1, parameter_server_count=1),
+        "node_count": 3,
+    },
+}
+
+
+def start(yard: Yard, way: str, script: str = TRAINS, **fields: Any) -> RunRecord:
+    """A run of a script with a controller beside it, once every task has begun to train."""
+    run = yard.submit(script, **WAYS[way], **ON_SLURM, **fields)
+    yard.start_controller()
+    for task in run.job.tasks():
+        yard.wait_for_file(run, f"outputs/{task.name}.step")
+    return run
+
+
+def enough(yard: Yard, run: RunRecord) -> None:
+    (yard.work_folder(run) / "outputs" / "enough").touch()
+
+
+def end_of(slurm: SlurmCluster, yard: Yard, run: RunRecord) -> tuple[str, str | None]:
+    """(stage, reason) of the run's end, which leaves no process and no job."""
+    stage = yard.wait_for_stage(run, "Completed", "Failed", "Canceled")
+    wait_until(lambda: not slurm.jobs(), "no job is left")
+    assert yard.leftovers(run) == []
+    return stage, run.state().reason
+
+
+def occupy(slurm: SlurmCluster) -> str:
+    """A job of somebody else's that has all nodes."""
+    job = slurm.run("sbatch", "--parsable", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap=sleep 600")
+    wait_until(lambda: f"{job.strip()} RUNNING" in "".join(slurm.jobs()), "the nodes are taken")
+    return job.strip()
+
+
+@pytest.mark.parametrize(("way", "lost"), [("mpi", "node-2"), ("parameter_server", "node-1")])
+def test_a_run_whose_node_is_lost_goes_on_from_its_checkpoint(
+    slurm: SlurmCluster, yard: Yard, way: str, lost: str
+) -> None:
+    """A node of ranks, which mpirun notices before Slurm does, and the node of the launch script itself."""
+    run = start(yard, way)
+    first = run.job.tasks()[0].name
+    before = int(yard.text(run, f"outputs/{first}.step"))
+    slurm.kill_node(lost)
+    wait_until(lambda: run.state().stage == "Scaling", "the run waits for nodes again")
+    slurm.start_node(lost)
+    wait_until(lambda: yard.log(run, first).count("begins at") == 2, "the run began again")
+    enough(yard, run)
+    assert end_of(slurm, yard, run) == ("Completed", None)
+    began = [int(line.split()[-1]) for line in yard.log(run, first).splitlines() if "begins" in line]
+    assert began[0] == 0
+    assert began[1] >= before > 0
+    stages = [span.stage for span in run.state().stages]
+    assert stages == ["Preparing", "Scaling", "Running", "Scaling", "Running", "Post-processing", "Completed"]
+
+
+@pytest.mark.parametrize("way", ["mpi", "parameter_server"])
+def test_a_task_that_fails_on_one_node_is_named_and_stops_those_on_others(
+    slurm: SlurmCluster, yard: Yard, way: str
+) -> None:
+    doer = {"mpi": "rank-1", "parameter_server": "ps-0"}[way]
+    script = TRAINS.replace("step += 1", f"step += 1; task == '{doer}' and step == 5 and os._exit(3)")
+    run = yard.run(script, **WAYS[way], **ON_SLURM)
+    host = {"mpi": "node-2", "parameter_server": "node-3"}[way]
+    assert end_of(slurm, yard, run) == ("Failed", f"{doer} on {host} exited with code 3")
+    # Whoever began before the failure was known was told to stop.
+    others = {name: facts["stopped"] for name, facts in run.task_results().items() if name != doer}
+    assert set(others.values()) == {True}
+
+
+SAVES = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(open("outputs/saved", "w").close()))
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_that_is_canceled_may_save_and_leaves_nothing(slurm: SlurmCluster, yard: Yard, way: str) -> None:
+    run = start(yard, way, SAVES + TRAINS)
+    run.request_cancel()
+    assert end_of(slurm, yard, run) == ("Canceled", "canceled by request")
+    assert (yard.work_folder(run) / "outputs" / "saved").exists()
+
+
+def test_a_run_that_waits_for_nodes_says_why_and_can_be_canceled(slurm: SlurmCluster, yard: Yard) -> None:
+    occupy(slurm)
+    run = yard.submit(TRAINS, **ON_SLURM)
+    yard.start_controller()
+    wait_until(lambda: "free" in str(run.state().reason), "the reason is known")
+    job = yard.record(run, "launch/slurm.json")["job"]
+    assert run.state().reason == f"1 node asked as job {job}: waiting for nodes that are free (Resources)"
+    run.request_cancel()
+    assert yard.wait_for_stage(run, "Canceled") == "Canceled"
+    wait_until(lambda: len(slurm.jobs()) == 1, "its job is gone")
+
+
+@pytest.mark.parametrize("when", ["submitting", "waiting", "running", "over"])
+def test_a_controller_that_was_killed_is_gone_on_from_and_no_script_runs_twice(
+    slurm: SlurmCluster, yard: Yard, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    others = occupy(slurm) if when in ("submitting", "waiting") else None
+    run = yard.submit("open('outputs/times', 'a').write('once ')\n" + TRAINS, **ON_SLURM)
+    with monkeypatch.context() as patched:
+        if when == "submitting":
+            real = commands.sbatch
+            patched.setattr(commands, "sbatch", lambda script: os._exit(real(script) and 9))
+        controller = yard.start_controller()
+    if when == "submitting":
+        controller.join()
+        assert not (yard.work_folder(run) / "launch" / "slurm.json").exists()
+    elif when == "waiting":
+        wait_until(lambda: "free" in str(run.state().reason), "the run waits")
+    else:
+        yard.wait_for_file(run, "outputs/worker-0.step")
+    controller.kill()
+    controller.join()
+    if when == "over":
+        enough(yard, run)
+        wait_until(lambda: not slurm.jobs(), "the job is over")
+    yard.start_controller()
+    if others:
+        slurm.run("scancel", others)
+    yard.wait_for_file(run, "outputs/worker-0.step")
+    enough(yard, run)
+    assert end_of(slurm, yard, run) == ("Completed", None)
+    assert yard.text(run, "outputs/times") == "once "
+
+
+def test_of_two_jobs_for_one_run_the_second_does_nothing(slurm: SlurmCluster, yard: Yard) -> None:
+    run = start(yard, "single")
+    slurm.run("sbatch", str(yard.work_folder(run) / "launch" / "run.sh"))
+    wait_until(lambda: len(slurm.jobs()) == 1, "the second job has ended")
+    enough(yard, run)
+    assert end_of(slurm, yard, run) == ("Completed", None)
+    assert yard.log(run).count("begins") == 1
+
+
+def test_slurmctld_may_be_away_at_submission_and_while_a_run_goes_on(slurm: SlurmCluster, yard: Yard) -> None:
+    job = yard.submit(TRAINS, **ON_SLURM)
+    slurm.kill_slurmctld()
+    yard.start_controller()
+    wait_until(lambda: "Slurm does not answer" in str(job.state().reason), "that is said")
+    slurm.start_slurmctld()
+    yard.wait_for_file(job, "outputs/worker-0.step")
+    slurm.wait_until_saved()
+    slurm.kill_slurmctld()
+    enough(yard, job)
+    assert yard.wait_for_stage(job, "Completed", "Failed") == "Completed"
+    slurm.start_slurmctld()
+    assert end_of(slurm, yard, job) == ("Completed", None)
+
+
+def test_what_the_cluster_can_never_give_is_refused_before_anything_is_made(slurm: SlurmCluster, yard: Yard) -> None:
+    for fields, said in (
+        ({"node_count": 9, "distributed_training": "mpi"}, "asked: 9 nodes"),
+        (
+            {"compute_target": SlurmTarget(SlurmOptions(partition="nowhere"))},
+            "`main`: 2 nodes of 2 cores, 2000 MiB and 1 nodes of 2 cores, 2000 MiB, gpu:1",
+        ),
+        ({"use_gpu": True, "process_count_per_node": 4, "distributed_training": "mpi"}, "4 GPUs each"),
+    ):
+        with pytest.raises(JobError, match="compute_target: slurm: ") as refused:
+            yard.submit(TRAINS, **ON_SLURM | fields)
+        assert said in refused.value.message
+    assert list(yard.workspace.store.children("runs/")) == []
+
+
+def test_forty_runs_at_once_come_to_their_end_with_one_squeue_a_poll(slurm: SlurmCluster, yard: Yard) -> None:
+    target = SlurmTarget(SlurmOptions(skip_directives=("exclusive", "mem")))
+    runs = [yard.submit("open('outputs/done', 'w').write('x')", compute_target=target) for _ in range(40)]
+    slurm.forget_asked()
+    began = time.monotonic()
+    yard.serve()
+    took = time.monotonic() - began
+    assert {run.state().stage for run in runs} == {"Completed"}
+    asked = slurm.asked()
+    assert asked["REQUEST_SUBMIT_BATCH_JOB"] == 40
+    assert asked["REQUEST_JOB_INFO"] <= took / SOONEST_S + 2
