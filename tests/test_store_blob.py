@@ -128,6 +128,27 @@ def test_a_network_that_stays_broken_is_one_plain_error_after_a_few_tries(
     assert "\n" not in caught.value.message
 
 
+def test_a_large_body_has_the_time_that_a_slow_line_takes_for_it(
+    steady: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What requests takes for the time to connect ends the sending of a body too, however much of it there is."""
+    import requests
+
+    given: dict[int, float] = {}
+    request = requests.Session.request
+
+    def noted(self: requests.Session, *what: Any, **how: Any) -> requests.Response:
+        given[len(how["data"] or b"")] = how["timeout"][0]
+        return request(self, *what, **how)
+
+    monkeypatch.setattr(requests.Session, "request", noted)
+    steady.put("m/small", b"x")
+    steady.put("m/large", BIG * 8)
+
+    assert given[1] < 11
+    assert given[len(BIG) * 8] > 200
+
+
 def test_waits_grow_and_are_never_alike_and_heed_the_service(
     shaky: BlobStore, network: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,30 +1,39 @@
 """
-How fast folders go to blob storage and come back; beside azure-storage-blob with its defaults, on one Azurite.
+How fast folders go to blob storage and come back; beside azure-storage-blob with its defaults.
 
-    python tests/benchmarks/bench_data.py                                    # half a minute
-    python tests/benchmarks/bench_data.py --small 10000 --large 8 --large-mib 64
-    python tests/benchmarks/bench_data.py --one-mib 2048                     # peak memory of one large file
+    python tests/benchmarks/bench_data.py                                    # two minutes
+    python tests/benchmarks/bench_data.py --small 10000 --large 8 --large-mib 64 --one-mib 1024 --rounds 3
+    python tests/benchmarks/bench_data.py --where emulator --small 0 --large 0 --one-mib 2048
 
-Both send the same files in the same run, one after the other, each into a container of its own. The emulator is one
-process on the same machine: what it takes of a core is in the seconds of both, and none of it in the CPU seconds.
+On two servers. Azurite, the emulator, works on one core and is what bounds most rows: what it bears at best is said
+first. The sink keeps no bytes and holds each answer back for 10 ms, as a network would: there the clients are what
+is measured. The same files in turns, each client in a process of its own, the best of the rounds.
+
+The SDK checks nothing unless it is told to; the digest (SHA-256) that ours takes of every byte is in its figures, and
+"checked" is the SDK with `validate_content`, which takes MD5 instead.
 """
 
 import argparse
+import http.client
 import multiprocessing
-import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from services.azurite import ACCOUNT, KEY, Azurite
+from services.sink import Sink, content
 
 SMALL_BYTES = 4 << 10
+SINK_WAITS_S = 0.01
 # (endpoint, place, folder) to seconds on the clock and of the processor.
 Work = Callable[[str, str, Path], tuple[float, float]]
 
@@ -37,55 +46,124 @@ class Figures(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--where", choices=["emulator", "sink"], help="one of the two only")
     parser.add_argument("--small", type=int, default=1000, help="files of 4 KiB")
     parser.add_argument("--large", type=int, default=4, help="large files")
     parser.add_argument("--large-mib", type=int, default=32, help="MiB of each large file")
     parser.add_argument("--one-mib", type=int, default=512, help="MiB of the one file whose memory is measured")
+    parser.add_argument("--rounds", type=int, default=1, help="turns of each client, the best of which counts")
     options = parser.parse_args()
-    emulator = Azurite()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            measure(Path(folder), emulator.endpoint, options)
-    finally:
-        emulator.close()
+    for where in [options.where] if options.where else ["emulator", "sink"]:
+        server = Azurite() if where == "emulator" else Sink(SINK_WAITS_S)
+        try:
+            if where == "emulator":
+                best(server.endpoint)
+            with tempfile.TemporaryDirectory() as folder:
+                measure(Path(folder), server.endpoint, where, options)
+        finally:
+            server.close()
 
 
-def measure(folder: Path, endpoint: str, options: argparse.Namespace) -> None:
-    print(f"{'':40}{'tensoryard':>22}{'SDK defaults':>22}{'faster':>8}{'CPU':>7}{'peak MiB':>12}")
-    row_pair(folder / "small", endpoint, options.small, SMALL_BYTES, f"{options.small} files of 4 KiB")
-    name = f"{options.large} files of {options.large_mib} MiB"
-    row_pair(folder / "large", endpoint, options.large, options.large_mib << 20, name)
-    row_pair(folder / "one", endpoint, 1, options.one_mib << 20, f"1 file of {options.one_mib} MiB")
+def best(endpoint: str) -> None:
+    """What the emulator bears from a client that does nothing else."""
+    from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
+
+    from tensoryard.store.blob_account import API_VERSION
+
+    _container(endpoint, "best")
+    signature = generate_account_sas(
+        ACCOUNT,
+        KEY,
+        ResourceTypes(object=True),
+        AccountSasPermissions(read=True, write=True, create=True),
+        datetime.now(UTC) + timedelta(hours=1),
+    )
+    url = urlsplit(endpoint)
+    data = content(1 << 20) * 32
+
+    def many(method: str, count: int, size_bytes: int, query: str = "") -> float:
+        def some(numbers: range) -> None:
+            connection = http.client.HTTPConnection(str(url.hostname), url.port)
+            for number in numbers:
+                more = query.format(number=number)
+                body = data[:size_bytes] if method == "PUT" else None
+                headers = {"x-ms-version": API_VERSION, "x-ms-blob-type": "BlockBlob"}
+                path = f"{url.path}/best/{size_bytes}-{'' if query else number}?{signature}{more}"
+                connection.request(method, path, body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status in (200, 201), answer.status
+
+        at_once = min(16, count)
+        begun = time.perf_counter()
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(some, [range(start, count, at_once) for start in range(at_once)]))
+        return count / (time.perf_counter() - begun)
+
+    print(
+        f"the emulator at best, 16 connections: {many('PUT', 2000, SMALL_BYTES):.0f} small files/s in,"
+        f" {many('GET', 2000, SMALL_BYTES):.0f} out; MiB/s {32 * many('PUT', 8, 32 << 20):.0f} in,"
+        f" {8 * many('PUT', 16, 8 << 20, '&comp=block&blockid=MDAwMDAw{number:04}'):.0f} in by blocks,"
+        f" {32 * many('GET', 8, 32 << 20):.0f} out\n",
+        flush=True,
+    )
 
 
-def row_pair(folder: Path, endpoint: str, count: int, size_bytes: int, name: str) -> None:
-    if not count or not size_bytes:
-        return
+def measure(folder: Path, endpoint: str, where: str, options: argparse.Namespace) -> None:
+    print(f"{where:32}{'tensoryard':>14}{'SDK':>14}{'faster':>8}   CPU s/GiB: ours, SDK, checked   peak MiB")
+    sizes = [
+        (options.small, SMALL_BYTES, f"{options.small} files of 4 KiB"),
+        (options.large, options.large_mib << 20, f"{options.large} files of {options.large_mib} MiB"),
+        (1, options.one_mib << 20, f"1 file of {options.one_mib} MiB"),
+    ]
+    for number, (count, size_bytes, name) in enumerate(sizes):
+        if count and size_bytes:
+            row_pair(folder / str(number), endpoint, count, size_bytes, name, options.rounds)
+    print()
+
+
+def row_pair(folder: Path, endpoint: str, count: int, size_bytes: int, name: str, rounds: int) -> None:
     source = folder / "source"
     source.mkdir(parents=True)
     for number in range(count):
         with (source / f"{number:05}").open("wb") as file:
             for start in range(0, size_bytes, 1 << 20):
-                file.write(os.urandom(min(1 << 20, size_bytes - start)))
-    place = f"{folder.name}-{os.getpid()}"
-    ours_up, sdk_up = apart(ours_upload, endpoint, place, source), apart(sdk_upload, endpoint, place, source)
-    row(f"{name}: up", count * size_bytes, count, ours_up, sdk_up)
-    back = folder / "back"
-    ours_down = apart(ours_download, endpoint, place, back / "ours")
-    sdk_down = apart(sdk_download, endpoint, place, back / "sdk")
-    row(f"{name}: down", count * size_bytes, count, ours_down, sdk_down)
-    for path in source.iterdir():
-        assert (back / "ours" / path.name).read_bytes() == path.read_bytes(), path
+                file.write(content(min(1 << 20, size_bytes - start)))
+    ways: list[tuple[Work, Work]] = [
+        (ours_upload, ours_download),
+        (sdk_upload, sdk_download),
+        (checked_upload, checked_download),
+    ]
+    up: list[list[Figures]] = [[], [], []]
+    down: list[list[Figures]] = [[], [], []]
+    for turn in range(rounds):
+        for way, (upload, download) in enumerate(ways):
+            place = f"{folder.name}-{way}-{turn}"
+            up[way].append(apart(upload, endpoint, place, source))
+            back = folder / "back"
+            down[way].append(apart(download, endpoint, place, back))
+            for path in source.iterdir():
+                assert (back / path.name).read_bytes() == path.read_bytes(), path
+                (back / path.name).unlink()
+    row(f"{name}: up", count * size_bytes, count, [least(figures) for figures in up])
+    row(f"{name}: down", count * size_bytes, count, [least(figures) for figures in down])
 
 
-def row(name: str, size_bytes: int, files: int, ours: Figures, sdk: Figures) -> None:
+def least(figures: list[Figures]) -> Figures:
+    return Figures(*(min(one) for one in zip(*figures, strict=True)))
+
+
+def row(name: str, size_bytes: int, files: int, ways: list[Figures]) -> None:
+    ours, sdk, checked = ways
+
     def speed(one: Figures) -> str:
         mib_s = size_bytes / (1 << 20) / one.seconds
         return f"{files / one.seconds:.0f} files/s" if size_bytes / files < 1 << 20 else f"{mib_s:.0f} MiB/s"
 
+    cpu = ", ".join(f"{one.cpu_s * (1 << 30) / size_bytes:.2f}" for one in (ours, sdk, checked))
     print(
-        f"{name:40}{speed(ours):>22}{speed(sdk):>22}{sdk.seconds / ours.seconds:>7.1f}x"
-        f"{ours.cpu_s / sdk.cpu_s:>6.2f}x{ours.peak_mib:>6.0f},{sdk.peak_mib:>5.0f}",
+        f"{name:32}{speed(ours):>14}{speed(sdk):>14}{sdk.seconds / ours.seconds:>7.1f}x{cpu:>32}"
+        f"{ours.peak_mib:>7.0f},{sdk.peak_mib:>4.0f}",
         flush=True,
     )
 
@@ -105,7 +183,15 @@ def apart(work: Work, endpoint: str, place: str, folder: Path) -> Figures:
 def _measured(work: Work, endpoint: str, place: str, folder: Path, to: Any) -> None:
     # Imports and making containers come before `work` looks at the clock.
     seconds, cpu_s = work(endpoint, place, folder)
-    to.send(Figures(seconds, cpu_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    to.send(Figures(seconds, cpu_s, peak_mib()))
+
+
+def peak_mib() -> float:
+    """Of this process: what getrusage tells begins with its parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float]:
@@ -161,27 +247,35 @@ def ours_download(endpoint: str, place: str, target: Path) -> tuple[float, float
     return timed(lambda: download_path(store, "bench", target, **how))
 
 
-def sdk_upload(endpoint: str, place: str, source: Path) -> tuple[float, float]:
+def sdk_upload(endpoint: str, place: str, source: Path, **how: bool) -> tuple[float, float]:
     container = _container(endpoint, f"sdk-{place}")
 
     def loop() -> None:
         for path in sorted(source.iterdir()):
             with path.open("rb") as file:
-                container.upload_blob(path.name, file)
+                container.upload_blob(path.name, file, **how)
 
     return timed(loop)
 
 
-def sdk_download(endpoint: str, place: str, target: Path) -> tuple[float, float]:
+def sdk_download(endpoint: str, place: str, target: Path, **how: bool) -> tuple[float, float]:
     container = _container(endpoint, f"sdk-{place}")
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
 
     def loop() -> None:
         for blob in container.list_blobs():
             with (target / blob.name).open("wb") as file:
-                container.download_blob(blob.name).readinto(file)
+                container.download_blob(blob.name, **how).readinto(file)
 
     return timed(loop)
+
+
+def checked_upload(endpoint: str, place: str, source: Path) -> tuple[float, float]:
+    return sdk_upload(endpoint, place, source, validate_content=True)
+
+
+def checked_download(endpoint: str, place: str, target: Path) -> tuple[float, float]:
+    return sdk_download(endpoint, place, target, validate_content=True)
 
 
 if __name__ == "__main__":

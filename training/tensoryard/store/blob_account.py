@@ -27,6 +27,10 @@ SCOPE = "https://storage.azure.com/.default"
 API_VERSION = "2026-02-06"
 _CONNECTIONS = 32
 _COPY_BYTES = 1 << 20
+# Of one connection, of which a slow line has many: what is sent more slowly than this counts as stuck.
+_SLOWEST_BYTES_S = 32 << 10
+# How often the patience for one byte may pass before obstore has all of them.
+_FAST_AT_MOST = 20
 # One request for a whole value, which is then of one moment, and no second round for what is large.
 _ONE_REQUEST_BYTES = 5000 << 20
 
@@ -146,14 +150,22 @@ class Clients:
         from azure.storage.blob import BlobServiceClient
         from requests.adapters import HTTPAdapter
 
+        class Transport(RequestsTransport):  # type: ignore[misc]
+            def send(self, request: Any, **how: Any) -> Any:
+                # The time to connect is that to send all of a body too.
+                length = int(request.headers.get("Content-Length") or 0)
+                how.setdefault("connection_timeout", connect_s + length / _SLOWEST_BYTES_S)
+                return super().send(request, **how)
+
+        connect_s = min(10, self.patience.answer_s)
         session = requests.Session()
         adapter = HTTPAdapter(pool_connections=4, pool_maxsize=_CONNECTIONS, max_retries=0)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
-        transport = RequestsTransport(
+        transport = Transport(
             session=session,
             session_owner=False,
-            connection_timeout=min(10, self.patience.answer_s),
+            connection_timeout=connect_s,
             read_timeout=self.patience.answer_s,
             connection_data_block_size=_COPY_BYTES,
         )
@@ -178,7 +190,8 @@ class Clients:
         client = {
             "allow_http": account.endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=min(10, self.patience.answer_s)),
-            "timeout": timedelta(seconds=self.patience.answer_s),
+            "read_timeout": timedelta(seconds=self.patience.answer_s),
+            "timeout": timedelta(seconds=_FAST_AT_MOST * self.patience.answer_s),
         }
         retry = {"max_retries": 0}
         endpoint = account.endpoint.rstrip("/")

@@ -23,6 +23,8 @@ from tensoryard.store.disk import open_file
 BLOCK_BYTES = 8 << 20
 SIDE_BY_SIDE = 8
 _MOST_BLOCKS = 50_000
+# What is larger takes obstore more time than it saves, and on a slow line more than it has.
+_FAST_BYTES = 1 << 20
 # Blocks; what is smaller is sent again sooner than it is asked for.
 _RESUMED_FROM = 8
 # Who finds the key taken after an answer got lost knows its own value by this.
@@ -101,7 +103,7 @@ def _put(
 
 def _put_fast(clients: Clients, key: str, data: bytes, nonce: str, overwrite: bool) -> Entry | None:
     """The entry; None where obstore was not told that it is written, which it may be all the same."""
-    fast = clients.fast(clients.account.container_of(key))
+    fast = clients.fast(clients.account.container_of(key)) if len(data) <= _FAST_BYTES else None
     if fast is None:
         return None
     import obstore
