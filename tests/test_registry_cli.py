@@ -1,6 +1,7 @@
 """`tyard models` as people and programs use it."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,65 @@ def test_list_without_a_name_shows_the_newest_of_every_model(run: Run) -> None:
 
     lines = run("list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["MODEL", "digits:2", "letters:1"]
+
+
+def test_the_list_of_models_goes_on_where_a_page_ended(run: Run) -> None:
+    for name in ("a", "b", "c"):
+        run("register", name, "--folder", "exported")
+    run("delete", "b:1")
+    result = run("list", "--limit", "1")
+
+    assert result.stderr == "There are more models: tyard models list --after a\n"
+    assert [line.split()[0] for line in run("list", "--after", "a").stdout.splitlines()] == ["MODEL", "c:1"]
+    run("list", "--before", "2", error=UsageError)
+    run("list", "a", "--after", "b", error=UsageError)
+
+
+def test_versions_are_found_by_conditions(run: Run) -> None:
+    for stage in ("one", "two", "two"):
+        run("register", "digits", "--folder", "exported", "--tag", f"stage={stage}")
+    found = json.loads(run("list", "--where", "stage=two and version<3", "--json").stdout)
+
+    assert [one["version"] for one in found] == [2]
+    result = run("list", "digits", "--where", "stage=two", "--limit", "1")
+    assert (result.stdout.splitlines()[1].split()[0], result.stderr) == (
+        "digits:3",
+        "There are older versions: tyard models list digits --before 3 with the same conditions\n",
+    )
+    assert (
+        run("list", "digits", "--where", "stage=two", "--before", "3").stdout.splitlines()[1].startswith("digits:2")
+    )
+    assert run("list", "--where", "stage=three").stderr == "No versions\n"
+    run("list", "--where", "stage", error=UsageError)
+
+
+def test_a_clean_up_tells_first_and_then_does(run: Run, workspace: Path) -> None:
+    assert run("gc").stderr == "Nothing to remove\n"
+    for _ in range(2):
+        run("register", "digits", "--folder", "exported")
+        Path("exported/new").write_bytes(b"more")
+    run("delete", "digits:2", "--reason", "bad")
+    for path in (workspace / "objects").rglob("?" * 64):
+        os.utime(path, (1, 1))
+
+    would = run("gc", "--deleted-before", "0")
+    assert would.stdout.splitlines()[1].split()[0] == "digits:2"
+    assert would.stdout.splitlines()[1].endswith("bad")
+    assert would.stderr == "Would give up 1 deleted version and remove 1 file, 4 B; `--yes` does it\n"
+    assert run("gc").stderr == "Nothing to remove\n"
+    done = json.loads(run("gc", "--deleted-before", "0", "--yes", "--json").stdout)
+    assert (done["contents"], done["size_bytes"], done["dry_run"], done["versions"][0]["version"]) == (1, 4, False, 2)
+    run("restore", "digits:2", error=NotFoundError)
+    run("verify", "digits:1")
+
+
+def test_reindex_says_how_many_were_right_and_mended(run: Run, workspace: Path) -> None:
+    for _ in range(2):
+        run("register", "digits", "--folder", "exported")
+    (workspace / ".tags/models/digits/versions/00000001.json").unlink()
+
+    assert run("reindex").stderr == "Looked at 2 versions: 1 right, 1 mended\n"
+    assert json.loads(run("reindex", "digits", "--json").stdout) == {"right": 2, "mended": 0, "unreadable": 0}
 
 
 def test_the_table_lines_up(run: Run) -> None:

@@ -36,7 +36,7 @@ from tensoryard.registry.records import (
 )
 from tensoryard.registry.sources import folder_files, nearest, pinned, run_files, run_lineage
 from tensoryard.registry.tickets import check_case, highest_number, number_of_nonce, take_number
-from tensoryard.store import Store, keys
+from tensoryard.store import Store, is_folder, keys
 from tensoryard.store.parallel import in_batches
 
 # Numbers are fresh, so a taken one means that the ticket file was set back, as by an old backup.
@@ -59,6 +59,7 @@ class Registry:
     def __init__(self, store: Store, warn: Warn = _no_warning) -> None:
         self.store = store
         self.warn = warn
+        self._ticket_files: dict[str, int] = {}
 
     def register(
         self,
@@ -82,7 +83,8 @@ class Registry:
         Raises NotFoundError or VerificationError for a file that is gone or differs, UsageError for a bad name.
         """
         keys.check_name("model", name)
-        check_case(self.store, name)
+        if is_folder(self.store):  # whose disk may take this name for another's; else it is asked of new names only
+            check_case(self.store, name)
         kept = pinned(self.store, files, copy=copy)
         version = ModelVersion(
             name=name,
@@ -100,10 +102,10 @@ class Registry:
             properties=check_labels("properties", properties),
         )
         if nonce:
-            return self._commit(version, number_of_nonce(self.store, name, nonce))
+            return self._commit(version, number_of_nonce(self.store, name, nonce, self._ticket_files))
         for _ in range(_NUMBERS_TRIED):
             try:
-                return self._commit(version, take_number(self.store, name))
+                return self._commit(version, take_number(self.store, name, self._ticket_files))
             except AlreadyExistsError:
                 continue
         raise StoreError(

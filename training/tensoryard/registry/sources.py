@@ -1,8 +1,10 @@
 """The files that a version is made of: found in a run's outputs or on a disk, and pinned."""
 
 import os
+import posixpath
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from tensoryard.run import RunRecord
 
 _SHOWN = 8
+# So many entries come with one request.
+_ONE_PAGE = 5000
 # Whatever stands before the host of an address, save the `git@` that no secret is.
 _CREDENTIALS = re.compile(r"(?<=://)(?!git@)[^/?#\s]*@")
 
@@ -157,8 +161,11 @@ def pinned(store: Store, files: Iterable[FileRecord], *, copy: bool) -> tuple[Fi
     record.
     """
 
+    checked = check_files(files)
+    listed = _listed(store, checked)
+
     def pin(file: FileRecord) -> FileRecord:
-        entry = _found(store, file.key)
+        entry = listed.get(file.key) or _found(store, file.key)
         if entry is None:
             raise NotFoundError(f"`{file.key}`: is not in the store any more, so `{file.path}` cannot be registered")
         if entry.size_bytes != file.size_bytes:
@@ -169,7 +176,15 @@ def pinned(store: Store, files: Iterable[FileRecord], *, copy: bool) -> tuple[Fi
             entry = _copied(store, file, entry)
         return msgspec.structs.replace(file, key=entry.key, etag=entry.etag)
 
-    return tuple(each(store, pin, check_files(files)))
+    return tuple(each(store, pin, checked))
+
+
+def _listed(store: Store, files: Sequence[FileRecord]) -> dict[str, Entry]:
+    """Entries of files that lie together, by one request over a network where each would be one of its own."""
+    folder = posixpath.commonpath([posixpath.dirname(file.key) for file in files])
+    if is_folder(store) or len(files) < 2 or not folder.startswith(keys.RUNS):
+        return {}
+    return {entry.key: entry for entry in islice(store.list(f"{folder}/"), _ONE_PAGE)}
 
 
 def _found(store: Store, key: str) -> Entry | None:

@@ -15,9 +15,20 @@ class Nonce(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
-def take_number(store: Store, name: str) -> int:
-    """A version number, from 1, that nobody was given before or will be; one that is not used leaves a gap."""
-    return tickets.take_number(store, lambda file: keys.model_tickets(name, file))
+def take_number(store: Store, name: str, files: dict[str, int]) -> int:
+    """
+    A version number, from 1, that nobody was given before or will be; one that is not used leaves a gap.
+
+    files: by model the file in which its last number was, as far as this process took one. Raises as `check_case`.
+    """
+    number = tickets.take_number(
+        store,
+        lambda file: keys.model_tickets(name, file),
+        known_file=files.get(name),
+        before_first=lambda: check_case(store, name),
+    )
+    files[name] = (number - 1) // tickets.TICKETS_PER_FILE
+    return number
 
 
 def check_case(store: Store, name: str) -> None:
@@ -57,13 +68,13 @@ def nonce_key(name: str, nonce: str) -> str:
     return keys.model_nonce(name, hashlib.sha256(nonce.encode()).hexdigest())
 
 
-def number_of_nonce(store: Store, name: str, nonce: str) -> int:
+def number_of_nonce(store: Store, name: str, nonce: str, files: dict[str, int]) -> int:
     """The one number that belongs to a nonce, taken now or by an earlier call that may not have come further."""
     key = nonce_key(name, nonce)
     try:
         return decode(store.read(key), key, Nonce).version
     except NotFoundError:
-        number = take_number(store, name)
+        number = take_number(store, name, files)
     try:
         store.put(key, msgspec.json.encode(Nonce(version=number)))
     except AlreadyExistsError:  # the same retry elsewhere was first; both go on to write that one record

@@ -11,16 +11,25 @@ TICKET_BYTES = 16
 TICKETS_PER_FILE = 40_000
 
 
-def take_number(store: Store, key_of_file: Callable[[int], str]) -> int:
+def take_number(
+    store: Store,
+    key_of_file: Callable[[int], str],
+    *,
+    known_file: int | None = None,
+    before_first: Callable[[], None] = lambda: None,
+) -> int:
     """
     A number, from 1, that nobody was given before or will be; one that is not used leaves a gap.
 
-    key_of_file: the key of each file of tickets, which are numbered from 0.
+    key_of_file: the key of each file of tickets, which are numbered from 0. known_file: the one that had room when
+    the caller last took a number; it spares a request. before_first: called before there is any file.
     """
-    file = 0
+    file = known_file or 0
     while True:
         key = key_of_file(file)
-        entry = store.stat(key)
+        entry = store.stat(key) if file != known_file else None
+        if entry is None and file == 0 != known_file:
+            before_first()
         if entry is None or entry.size_bytes < TICKETS_PER_FILE * TICKET_BYTES:
             # What it says is for people, and tells it from others'; only where it lies counts.
             ticket = f"{int(time.time()):010d} {os.urandom(2).hex()}\n".encode()

@@ -1,0 +1,107 @@
+"""How many requests the registry makes on blob storage: each is a way to Azure and back."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from services.faulty import Faulty
+from tensoryard.registry import FileRecord, ModelVersion, Registry
+from tensoryard.registry.listing import newest_of_models
+from tensoryard.store import Store, keys
+from tensoryard.store.blob import BlobStore
+from tensoryard.store.blob_account import BlobAccount
+
+DIGEST = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+
+
+@pytest.fixture
+def network(blob_account: BlobAccount) -> Iterator[Faulty]:
+    proxy = Faulty(blob_account.endpoint)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def near(blob_account: BlobAccount) -> BlobStore:
+    """The same store by another way, which is not counted."""
+    return BlobStore(blob_account)
+
+
+@pytest.fixture
+def registry(blob_account: BlobAccount, network: Faulty) -> Registry:
+    return Registry(BlobStore(replace(blob_account, endpoint=network.endpoint)))
+
+
+def outputs(store: Store, count: int) -> list[FileRecord]:
+    entries = [store.put(keys.run("mnist-0007", f"outputs/model/{number}"), b"x") for number in range(count)]
+    return [
+        FileRecord(path=str(number), key=entry.key, size_bytes=1, sha256=DIGEST, etag=entry.etag)
+        for number, entry in enumerate(entries)
+    ]
+
+
+def fill(store: Store, name: str, count: int) -> None:
+    """A model with a record for each of its last few numbers, as if all of them were there."""
+    file, rest = divmod(count, 40_000)
+    for number in range(file):
+        store.put(keys.model_tickets(name, number), b"x" * (40_000 * 16))
+    store.put(keys.model_tickets(name, file), b"x" * (rest * 16))
+    for number in range(count - 2, count + 1):
+        version = ModelVersion(
+            name=name,
+            version=number,
+            nonce=str(number),
+            created_at="2026-11-23T14:05:01.000001Z",
+            created_by="ada@host",
+            files=(FileRecord(path="x", key="objects/x", size_bytes=1, sha256=DIGEST),),
+            tree_digest="ab" * 32,
+            size_bytes=1,
+        )
+        store.put(keys.model_version(name, number), msgspec.json.encode(version))
+
+
+@pytest.mark.parametrize("files", [1, 30])
+def test_a_registration_with_known_digests_takes_three_requests(
+    registry: Registry, near: BlobStore, network: Faulty, files: int
+) -> None:
+    """One to see that the files are still those, one for the number, one for the record with its index."""
+    records = outputs(near, files)
+    registry.register("digits", records)
+    network.again(lambda asked: None)
+
+    assert registry.register("digits", records).version == 2
+    assert [asked.method for asked in network.seen[1:]] == ["PUT", "PUT"]
+    assert len(network.seen) == 3
+    fresh = Registry(BlobStore(registry.store.account))  # type: ignore[attr-defined]
+    network.again(lambda asked: None)
+    assert fresh.register("digits", records).version == 3
+    assert len(network.seen) == 4
+
+
+def test_the_newest_of_many_versions_takes_as_many_requests_as_that_of_few(
+    registry: Registry, near: BlobStore, network: Faulty
+) -> None:
+    asked = {}
+    for count in (1_000, 10_000):
+        fill(near, f"m{count}", count)
+        network.again(lambda asked: None)
+        assert registry.get(f"m{count}").version == count
+        asked[count] = len(network.seen)
+    assert asked == {1_000: 4, 10_000: 4}
+
+
+def test_a_page_of_models_reads_nothing_of_those_behind_it(
+    registry: Registry, near: BlobStore, network: Faulty
+) -> None:
+    for number in range(40):
+        fill(near, f"m{number:02d}", 3)
+    list(newest_of_models(registry, after="m38"))
+    network.again(lambda asked: None)
+
+    page = newest_of_models(registry, after="m02")
+    assert [next(page).version.name for _ in range(3)] == ["m03", "m04", "m05"]
+    assert {f"m{number:02d}" for number in range(3, 19)} == {
+        asked.path.partition("/models")[2].split("/")[2] for asked in network.seen if "/versions/" in asked.path
+    }
