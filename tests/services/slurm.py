@@ -31,7 +31,7 @@ PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "munged", "ip", "nsenter", 
 # Ends with whoever started it, as `unshare --kill-child` passes on.
 _PR_SET_PDEATHSIG = 1
 _STARTS_WITHIN_S = 60.0
-# In the node's own namespaces: its network card comes from outside, once it is there.
+# In the node's own namespaces: its network card comes from outside, once it is there. Then what the node runs.
 _NODE = """
 set -e
 mount --bind "$1" /etc/hosts
@@ -41,7 +41,6 @@ read -r _
 ip link set lo up
 ip addr add "$3" dev eth0
 ip link set eth0 up
-exec slurmd -D -N "$2" -f "$4"
 """
 
 
@@ -69,6 +68,8 @@ class SlurmCluster:
     """
 
     starts_nodes = True
+    links = "tys"
+    node_runs = 'exec slurmd -D -N "$2" -f "$4"'
 
     def __init__(self, count: int = 3) -> None:
         missing = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
@@ -80,7 +81,7 @@ class SlurmCluster:
         self.folder.chmod(0o755)
         self.names = [f"node-{number}" for number in range(1, count + 1)]
         self.network = _free_network()
-        self.bridge = f"tys{os.getpid()}"
+        self.bridge = f"{self.links}{os.getpid()}"
         self.up: dict[str, SlurmNode] = {}
         self._started: list[subprocess.Popen[bytes]] = []
         self._links = 0
@@ -111,7 +112,7 @@ class SlurmCluster:
         number = self.names.index(name) + 1
         address = self.network.network_address + 1 + number
         hosts = str(self.folder / "hosts")
-        inside = ["sh", "-c", _NODE, "node", hosts, name, f"{address}/{self.network.prefixlen}"]
+        inside = ["sh", "-c", _NODE + self.node_runs, "node", hosts, name, f"{address}/{self.network.prefixlen}"]
         inside += [str(self.conf), str(self.folder / "tmp")]
         namespaces = ["--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         process = self._daemon("unshare", *namespaces, *inside, log=f"{name}.out", stdin=subprocess.PIPE)
@@ -321,7 +322,7 @@ def _remove_what_the_dead_left() -> None:
     """What tests that were killed have left."""
     for link in _links():
         name = link["ifname"]
-        if name.startswith("tys") and name[3:].isdigit() and not Path(f"/proc/{name[3:]}").exists():
+        if name.startswith(("tys", "tyc")) and name[3:].isdigit() and not Path(f"/proc/{name[3:]}").exists():
             subprocess.run(["ip", "link", "delete", name], env={**os.environ, "PATH": _path()}, check=False)
     for folder in Path("/tmp").glob("tyard-slurm-*-*"):
         if not Path(f"/proc/{folder.name.split('-')[2]}").exists():
