@@ -190,7 +190,7 @@ def test_what_the_cluster_can_never_give_is_refused_before_anything_is_made(slur
         ({"node_count": 9, "distributed_training": "mpi"}, "asked: 9 nodes"),
         (
             {"compute_target": SlurmTarget(SlurmOptions(partition="nowhere"))},
-            "`main`: 2 nodes of 2 cores, 2000 MiB and 1 nodes of 2 cores, 2000 MiB, gpu:1",
+            "`main`: 2 nodes of 2 cores, 2000 MiB and 1 node of 2 cores, 2000 MiB, gpu:1",
         ),
         ({"use_gpu": True, "process_count_per_node": 4, "distributed_training": "mpi"}, "4 GPUs each"),
     ):

@@ -9,16 +9,19 @@ from tensoryard.errors import UsageError
 
 @click.command()
 @click.argument("job", type=click.Path(path_type=Path), default="job.yaml")
-@click.option("--scheduler", type=click.Choice(["local", "slurm"]), default="local", help="What would launch it.")
+@click.option(
+    "--scheduler", type=click.Choice(["local", "slurm"]), help="What would launch it; the default is its target's."
+)
 @click.option("--hosts", metavar="A,B,C", help="Names of the nodes; the default is localhost, or node-1, node-2, ...")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the job.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the files into this new folder.")
-def render(job: Path, scheduler: str, hosts: str | None, changes: tuple[str, ...], out: Path | None) -> None:
+def render(job: Path, scheduler: str | None, hosts: str | None, changes: tuple[str, ...], out: Path | None) -> None:
     """
     Show every file a job would run with: the launch script, the layout, TF_CONFIG of every task.
 
     No file is written, no network used, no environment built. On this machine a run takes free ports in
-    place of those from 2222; all else is byte for byte what `tyard run` executes.
+    place of those from 2222, and on Slurm it learns its hosts when it starts; all else is byte for byte
+    what `tyard run` executes.
 
     \b
     Examples:
@@ -29,10 +32,12 @@ def render(job: Path, scheduler: str, hosts: str | None, changes: tuple[str, ...
     from tensoryard.preparing import launch_files
     from tensoryard.render import Placement
     from tensoryard.store import keys
+    from tensoryard.targets import scheduler_of
     from tensoryard.workspace import Workspace
 
     asked = load_job(job, changes)
     asked.environment_spec()
+    scheduler = scheduler or scheduler_of(asked.compute_target)
     if hosts is not None:
         names = tuple(name.strip() for name in hosts.split(","))
     elif scheduler == "local":

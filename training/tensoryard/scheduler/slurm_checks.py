@@ -42,15 +42,11 @@ def check_fits(workspace: "Workspace", job: "Job") -> None:
             has = _partitions(asked)
             facts = f"asked: {_asked(job, asked)}" + (f"; there is {has}" if has else "")
             raise JobError(
-                f"compute_target: slurm: {_words(error)} ({facts})",
+                f"compute_target: slurm: {error.message.removeprefix('sbatch: ')} ({facts})",
                 error.hint
                 or "`sinfo` lists what there is; what a job asks: node_count, process_count_per_node, use_gpu,"
                 " max_run_duration_seconds and compute_target.slurm",
             ) from None
-
-
-def _words(error: SchedulerError) -> str:
-    return error.message.removeprefix("sbatch: ").removeprefix("allocation failure: ")
 
 
 def _asked(job: "Job", options: SlurmOptions) -> str:
@@ -74,7 +70,7 @@ def _partitions(options: SlurmOptions) -> str:
         if len(fields) == 6:
             name, count, cores, memory, gres, limit = fields
             plain = name.rstrip("*")
-            words = f"{count} nodes of {cores} cores, {memory} MiB"
+            words = f"{count} node{'s' * (count != '1')} of {cores} cores, {memory} MiB"
             words += "" if gres == "(null)" else f", {gres}"
             words += "" if limit == "infinite" else f", up to {limit}"
             found.setdefault(plain, []).append(words)

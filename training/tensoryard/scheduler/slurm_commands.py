@@ -32,7 +32,7 @@ _AWAY = (
 
 
 # `error: `, and before the words of a library call `slurm_load_jobs error: `.
-_NAMES = re.compile(r"^(error: |fatal: |slurm_\w+ error: )+")
+_NAMES = re.compile(r"^(error: |fatal: |slurm_\w+ error: |allocation failure: )+")
 
 
 class AwayError(Exception):

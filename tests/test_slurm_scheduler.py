@@ -1,0 +1,175 @@
+"""Slurm without a cluster: what its words are taken for, and what a job may ask of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tensoryard.errors import JobError
+from tensoryard.job import Job
+from tensoryard.scheduler import Phase, Seen
+from tensoryard.scheduler.slurm import SlurmScheduler
+from tensoryard.scheduler.slurm_commands import AwayError, NodeState, Row, in_one_line
+from tensoryard.scheduler.slurm_reasons import reason
+from tensoryard.scheduler.slurm_table import SOONEST_S, JobTable
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "shown"),
+    [
+        ("Resources", "resources", "waiting for nodes that are free (Resources)"),
+        ("ReqNodeNotAvail, UnavailableNodes:gpu-1", "resources", "the nodes it needs are not available: Unavaila"),
+        ("QOSMaxGRESPerUser", "quota", "its quality of service gives no more GRESPerUser to one job, user or acc"),
+        ("AssocGrpCpuLimit", "quota", "its account has as much Cpu in use as it may (AssocGrpCpuLimit)"),
+        ("PartitionTimeLimit", "quota", "it asks more time than its partition gives (PartitionTimeLimit)"),
+        ("Dependency", "dependency", "waiting for a job that it depends on (Dependency)"),
+        ("JobHeldAdmin", "held", "held by an administrator (JobHeldAdmin)"),
+        ("launch failed requeued held", "held", "held, because a node could not start it"),
+        ("launch_failed_requeued_held", "held", "held, because a node could not start it"),
+        ("None", "other", "waiting for Slurm to look at it (None)"),
+        ("SomethingOfSlurm30", "other", "SomethingOfSlurm30"),
+    ],
+)
+def test_reason_codes_are_sorted_and_put_in_words(code: str, kind: str, shown: str) -> None:
+    found = reason(code)
+    assert found.kind == kind
+    assert str(found).startswith(shown)
+
+
+class Told:
+    """A table that is told what squeue says, and a run of job 7 that has begun on gpu-1."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "runs" / "test-0001"
+        (self.folder / "launch" / "attempts").mkdir(parents=True)
+        (self.folder / "tasks").mkdir()
+        self.write("launch/slurm.json", {"job": "7"})
+        self.rows: list[Row] | None = []
+        self.table = JobTable(self.listing)
+        self.scheduler = SlurmScheduler(self.table)
+        job = Job(experiment="test", entry_script="train.py")
+        self.scheduler.submit("test-0001", self.folder, job, lambda placement: None)
+
+    def write(self, name: str, facts: dict[str, Any]) -> None:
+        (self.folder / name).write_text(json.dumps(facts))
+
+    def began(self) -> None:
+        self.write("launch/attempts/7.0.began", {"at": 1.0, "hosts": ["gpu-1"]})
+        self.write("tasks/worker-0.started.json", {"host": "gpu-1"})
+
+    def listing(self) -> list[Row]:
+        if self.rows is None:
+            raise AwayError("nobody answers")
+        return self.rows
+
+    def seen(self, state: str | None = None, reason: str = "None") -> Seen:
+        """How the run stands once squeue has said a state; None: it does not list the job."""
+        self.rows = [Row("7", state, reason, "gpu-1", str(self.folder))] if state else []
+        self.table.refresh()
+        self.scheduler._runs["test-0001"].look_at = 0.0
+        return self.scheduler.poll("test-0001", self.folder)
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Told:
+    return Told(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "words"),
+    [
+        ("CONFIGURING", Phase.WAITING, "gpu-1 is being started for job 7"),
+        ("RUNNING", Phase.RUNNING, None),
+        ("COMPLETING", Phase.RUNNING, None),
+        ("TIMEOUT", Phase.OVER, "Slurm's job 7 reached its time limit"),
+        ("OUT_OF_MEMORY", Phase.OVER, "Slurm's job 7 needed more memory than it was given"),
+        ("CANCELLED", Phase.OVER, "Slurm's job 7 was canceled in Slurm, not by tyard"),
+        ("OF_SLURM_30", Phase.WAITING, "Slurm says OF_SLURM_30 of job 7"),
+    ],
+)
+def test_a_state_of_slurm_is_a_phase_of_the_run(told: Told, state: str, phase: Phase, words: str | None) -> None:
+    assert told.seen(state) == Seen(phase, words)
+
+
+def test_a_job_that_waits_after_it_ran_is_started_again(told: Told) -> None:
+    told.began()
+    assert told.seen("RUNNING") == Seen(Phase.RUNNING)
+    found = told.seen("PENDING", "BeginTime")
+    assert found.phase is Phase.WAITING
+    assert str(found.reason).endswith("(BeginTime); a node was lost or taken, the run is started again")
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED", "BOOT_FAIL"])
+def test_a_job_that_slurm_gave_up_with_its_node_makes_way_for_another(told: Told, state: str) -> None:
+    told.began()
+    assert told.seen(state) == Seen(Phase.WAITING, "a node of gpu-1 was lost; the run is started again")
+    assert not (told.folder / "launch" / "slurm.json").exists()
+
+
+def test_a_task_that_was_stopped_from_outside_decides_nothing_while_slurm_has_the_job(told: Told) -> None:
+    """Preemption looks so: TERM to the tasks, the script ends, and a moment later the job waits again."""
+    told.began()
+    told.write("tasks/worker-0.json", {"exit_code": 143, "stopped": True})
+    told.write("launch/end.json", {"outcome": "stopped", "task": "worker-0", "signal": "SIGTERM"})
+    (told.folder / "launch" / "attempts" / "7.0.ended").write_text("143")
+    assert told.seen("COMPLETING").phase is Phase.RUNNING
+    assert told.seen("PENDING", "BeginTime").phase is Phase.WAITING
+
+
+def test_files_are_believed_before_squeue_is_asked(told: Told) -> None:
+    told.began()
+    told.write("tasks/worker-0.json", {"exit_code": 0, "stopped": False})
+    (told.folder / "launch" / "attempts" / "7.0.ended").write_text("0")
+    assert told.seen("RUNNING") == Seen(Phase.OVER)
+
+
+def test_slurm_that_does_not_answer_changes_nothing(told: Told) -> None:
+    told.began()
+    assert told.seen("RUNNING").phase is Phase.RUNNING
+    told.rows = None
+    told.table.refresh()
+    assert told.table.away == "nobody answers"
+    assert told.scheduler.poll("test-0001", told.folder) == Seen(Phase.RUNNING)
+
+
+def test_squeue_is_asked_no_oftener_than_its_pace() -> None:
+    asked = []
+    table = JobTable(lambda: asked.append(1) or [])  # type: ignore[func-returns-value]
+    assert table.refresh()
+    for _ in range(100):
+        table.changes_soon()
+        table.row("7")
+    assert len(asked) == 1
+    assert SOONEST_S >= 1.0
+
+
+def test_what_slurm_says_is_told_in_one_line() -> None:
+    said = "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid name\n"
+    assert in_one_line(said, "sbatch") == "invalid partition specified: x; Batch job submission failed: Invalid name"
+
+
+@pytest.mark.parametrize(
+    ("state", "lost"),
+    [("idle", False), ("allocated*", True), ("down", True), ("down~", True), ("mixed", False), ("drained", False)],
+)
+def test_a_node_is_lost_when_slurm_gave_it_up_or_cannot_reach_it(state: str, lost: bool) -> None:
+    assert NodeState("gpu-1", state, "").is_lost is lost
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"partition": "a b"}, "partition: got `a b`"),
+        ({"extra_directives": ["mem=8G"]}, "expected an option of sbatch such as `--mem=8G`"),
+        ({"extra_directives": ["--mem=8G\n#SBATCH --uid=0"]}, "expected an option of sbatch"),
+        ({"extra_directives": ["--nodes=4"]}, "the field `node_count` says that"),
+        ({"extra_directives": ["--array=1-9"]}, "a run needs it to be as it is rendered"),
+        ({"skip_directives": ["output"]}, "which every run needs"),
+    ],
+)
+def test_a_target_that_sbatch_cannot_be_given_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(JobError) as refused:
+        msgspec.convert({"entry_script": "t.py", "experiment": "e", "compute_target": {"slurm": options}}, Job)
+    assert said in refused.value.message
