@@ -1,11 +1,13 @@
-"""The order of what happened to a model is that of its numbers, whatever the clocks of machines said."""
+"""The order of what happened is that of numbers and of what was written first, whatever machines' clocks said."""
 
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from tensoryard.registry import FileRecord, Registry
+from tensoryard.run import RunRecord
 from tensoryard.store import Entry, Store
 
 DIGEST = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
@@ -97,3 +99,12 @@ def test_nothing_happens_to_a_version_before_it_is_there(store: Store, monkeypat
         for version in (1, 2, 3) if len(kinds) > 1 else (None,):
             stream = [one for one in told if one[0] in kinds and version in (None, one[1])]
             assert stream == [one for one in done if one[0] in kinds and version in (None, one[1])]
+
+
+def test_a_clock_that_is_set_back_changes_no_order_of_a_metrics_values(store: Store) -> None:
+    run = RunRecord(store, "mnist-0007")
+    for time, value in ((5, 0.9), (1, 0.5), (2, 0.3)):
+        line = {"name": "loss", "time": time, "value": value}
+        store.append(run.key("metrics/worker-0.jsonl"), msgspec.json.encode(line) + b"\n")
+
+    assert run.metrics() == {"loss": [0.9, 0.5, 0.3]}

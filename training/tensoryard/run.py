@@ -212,13 +212,18 @@ class RunRecord:
         return self._json(self.key("launch/end.json"))
 
     def metrics(self) -> dict[str, Any]:
-        """Every metric logged: one value as itself, more as a list in the order of their times."""
+        """
+        Every metric logged: one value as itself, more as a list in the order of their times; each task's in the order
+        in which it logged them, even where its clock was set back.
+        """
         values: dict[str, list[tuple[float, Any]]] = {}
         for entry in self.store.list(self.key("metrics/")):
+            latest = 0.0
             for line in self.store.read(entry.key).splitlines():
                 try:
                     record = json.loads(line)
-                    values.setdefault(record["name"], []).append((float(record["time"]), record["value"]))
+                    latest = max(latest, float(record["time"]))
+                    values.setdefault(record["name"], []).append((latest, record["value"]))
                 except (ValueError, KeyError, TypeError):
                     continue
         return {
