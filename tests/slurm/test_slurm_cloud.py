@@ -81,3 +81,8 @@ def test_a_quota_stands_in_the_nodes_reason_and_is_tried_again(cloud: CloudClust
     assert states(cloud)["node-1"].startswith("DOWN")
     assert job_state(cloud, job) == "PENDING"
     assert cloud.azure.nodes == {}
+
+
+def test_zz(cloud: CloudCluster) -> None:
+    print(cloud.log)
+    raise AssertionError

@@ -1,6 +1,10 @@
 """Runs on a real Slurm, from submission to their end: the scripts do not import TensorFlow."""
 
 import json
+import shutil
+from pathlib import Path
+
+import pytest
 
 from launching import Yard, parameter_server
 from services.slurm import SlurmCluster
@@ -49,3 +53,26 @@ def test_ranks_of_mpi_run_on_two_nodes_by_mpirun(slurm: SlurmCluster, yard: Yard
     assert (run.state().stage, run.state().reason) == ("Completed", None)
     assert [yard.log(run, f"rank-{n}").split()[1] for n in range(4)] == ["node-1", "node-1", "node-2", "node-2"]
     assert "Launching by mpirun inside of the allocation" in yard.log(run, "launch")
+
+
+@pytest.mark.parametrize("yard", ["folder"], indirect=True)
+def test_ranks_are_started_by_srun_over_pmix_where_there_is_no_mpirun(
+    slurm: SlurmCluster, yard: Yard, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("bash", "srun", "scontrol", "paste", "grep", "ompi_info"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or "")
+    path = {"environment_variables": {"PATH": str(tmp_path / "bin")}}
+    run = yard.run(SAY_WHO, distributed_training="mpi", node_count=2, **path, **ON_SLURM)
+    assert (run.state().stage, run.state().reason) == ("Completed", None)
+    assert [yard.log(run, f"rank-{n}").split()[1] for n in range(2)] == ["node-1", "node-2"]
+    assert "Launching by srun over PMIx" in yard.log(run, "launch")
+    assert "PMIX_RANK" in yard.text(run, "outputs/rank-1.json")
+
+
+@pytest.mark.parametrize("yard", ["folder"], indirect=True)
+def test_a_gpu_is_asked_of_slurm_and_looked_for_on_the_node(slurm: SlurmCluster, yard: Yard) -> None:
+    """Slurm's gpu is a device that computes nothing, so the task says that and does not fall back to the CPU."""
+    run = yard.run(SAY_WHO, use_gpu=True, compute_target=SlurmTarget(SlurmOptions(partition="gpu")))
+    assert run.state().stage == "Failed"
+    assert "worker-0 on node-3: use_gpu is set and this node has no usable GPU" in str(run.state().reason)
