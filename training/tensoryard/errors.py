@@ -51,7 +51,13 @@ class NotFoundError(TensoryardError):
 
 
 class StoreError(TensoryardError):
-    """The store could not do what was asked."""
+    """
+    The store could not do what was asked.
+
+    maybe_written: the key that was written all the same, or may have been, as the answer got lost; "" for none.
+    """
+
+    maybe_written: str = ""
 
 
 class AlreadyExistsError(StoreError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from tensoryard.errors import NotFoundError, UsageError, VerificationError
+from tensoryard.errors import NotFoundError, StoreError, UsageError, VerificationError
 from tensoryard.registry.records import FileRecord, ModelVersion, check_files, tree_digest
 from tensoryard.store import Store
 from tensoryard.store.disk import plain_errors
@@ -40,14 +40,21 @@ def download_version(store: Store, version: ModelVersion, target: Path) -> None:
     with plain_errors(target, "reading"):
         present = _present(target, files)
     was_there = target.exists()
+    reference = f"{version.name}:{version.version}"
     try:
         for file in files:
             if file.path not in present:
                 download(store, file.key, target / file.path, file.sha256, file.size_bytes)
+                present.add(file.path)
+    except StoreError as error:
+        again = "the same again fetches only the rest"
+        raise StoreError(
+            f"`{reference}`: {len(present)} of {len(files)} files are in `{target}`, each whole: {error.message}",
+            f"{error.hint}; {again}" if error.hint else again,
+        ) from error
     except (NotFoundError, VerificationError) as error:
         if not was_there:
             _remove_empty(target)
-        reference = f"{version.name}:{version.version}"
         raise type(error)(
             f"`{reference}`: `{file.path}` cannot be delivered: {error.message}",
             f"`tyard models verify {reference}` lists every file that is not as registered",

@@ -15,10 +15,12 @@ from typing import Any
 import msgspec
 
 from tensoryard.errors import AlreadyExistsError, CorruptRecordError, NotFoundError, StoreError, UsageError
-from tensoryard.registry.aliases import alias_number, aliases_of, move, move_back
-from tensoryard.registry.deletions import bring_back, deletion_of, gone, hide, unhide
+from tensoryard.registry.aliases import alias_number, aliases_of
+from tensoryard.registry.changes import delete, point, restore
+from tensoryard.registry.deletions import deletion_of, gone
 from tensoryard.registry.downloads import Problem, download_version, problems
 from tensoryard.registry.history import history
+from tensoryard.registry.outcome import told_of_registration
 from tensoryard.registry.records import (
     NEWEST,
     Event,
@@ -85,29 +87,30 @@ class Registry:
         keys.check_name("model", name)
         if is_folder(self.store):  # whose disk may take this name for another's; else it is asked of new names only
             check_case(self.store, name)
-        kept = pinned(self.store, files, copy=copy)
-        version = ModelVersion(
-            name=name,
-            version=0,
-            nonce=nonce or secrets.token_hex(16),
-            created_at=now(),
-            created_by=created_by or whoami(),
-            files=kept,
-            tree_digest=tree_digest(kept),
-            size_bytes=sum(file.size_bytes for file in kept),
-            run_id=run_id,
-            source_path=source_path,
-            lineage=dict(lineage or {}),
-            tags=check_labels("tags", tags),
-            properties=check_labels("properties", properties),
-        )
-        if nonce:
-            return self._commit(version, number_of_nonce(self.store, name, nonce, self._ticket_files))
-        for _ in range(_NUMBERS_TRIED):
-            try:
-                return self._commit(version, take_number(self.store, name, self._ticket_files))
-            except AlreadyExistsError:
-                continue
+        with told_of_registration(name, nonce):
+            kept = pinned(self.store, files, copy=copy)
+            version = ModelVersion(
+                name=name,
+                version=0,
+                nonce=nonce or secrets.token_hex(16),
+                created_at=now(),
+                created_by=created_by or whoami(),
+                files=kept,
+                tree_digest=tree_digest(kept),
+                size_bytes=sum(file.size_bytes for file in kept),
+                run_id=run_id,
+                source_path=source_path,
+                lineage=dict(lineage or {}),
+                tags=check_labels("tags", tags),
+                properties=check_labels("properties", properties),
+            )
+            if nonce:
+                return self._commit(version, number_of_nonce(self.store, name, nonce, self._ticket_files))
+            for _ in range(_NUMBERS_TRIED):
+                try:
+                    return self._commit(version, take_number(self.store, name, self._ticket_files))
+                except AlreadyExistsError:
+                    continue
         raise StoreError(
             f"model `{name}`: {_NUMBERS_TRIED} fresh version numbers were taken already",
             f"`{keys.model_tickets(name, 0)}` is older than the versions: restore it together with them",
@@ -228,15 +231,9 @@ class Registry:
             self.get(name, version)
         elif alias_number(self.store, name, alias) is None:
             raise self._no_alias(name, alias)
-        event, added = move(self.store, name, alias, version, by)
+        event = point(self.store, name, alias, version, by)
         if event is None:
             raise self._no_alias(name, alias)
-        deletion = None if version is None else deletion_of(self.store, name, version)
-        if version is not None and deletion is not None:
-            # Deleted since it was looked at. Whichever of the two came last sees the other, and undoes its own.
-            if added:
-                move_back(self.store, name, event)
-            raise NotFoundError(*gone(name, version, deletion))
         return event
 
     def delete(
@@ -248,16 +245,7 @@ class Registry:
         Deleting twice changes nothing. Raises UsageError when an alias names the version and force is false.
         """
         self._check_there(name, version)
-        if not force:
-            self._check_no_alias(name, version)
-        event, added = hide(self.store, name, version, reason, by)
-        if event is not None and added and not force:
-            try:
-                self._check_no_alias(name, version)
-            except UsageError:  # it was given the version since
-                unhide(self.store, name, version, event)
-                raise
-        return event
+        return delete(self.store, name, version, reason, force, by)
 
     def restore(self, name: str, version: int, *, by: str | None = None) -> Event | None:
         """
@@ -266,7 +254,7 @@ class Registry:
         Raises NotFoundError when a clean-up gave it up (see `gc.collect`).
         """
         self._check_there(name, version)
-        return bring_back(self.store, name, version, by)
+        return restore(self.store, name, version, by)
 
     def history(self, name: str) -> list[Event]:
         """
@@ -365,15 +353,6 @@ class Registry:
         if deletion is not None:
             raise NotFoundError(*gone(name, number, deletion, why))
         return version
-
-    def _check_no_alias(self, name: str, version: int) -> None:
-        holders = [alias for alias, number in self.aliases(name).items() if number == version]
-        if holders:
-            named = ", ".join(f"`{alias}`" for alias in holders)
-            raise UsageError(
-                f"`{name}:{version}`: is named by the alias {named}, and whoever loads it by that would find nothing",
-                f"`tyard models alias {name}:<version> {holders[0]}` moves the alias; `--force` deletes all the same",
-            )
 
     def _check_there(self, name: str, number: int) -> None:
         """That a version was registered, even if its record cannot be read any more."""

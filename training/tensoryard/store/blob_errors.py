@@ -126,7 +126,10 @@ def plain(account: BlobAccount, key: str, doing: str, role: str = READER) -> Ite
     try:
         yield
     except AzureError as error:
-        raise explained(account, key, doing, role, error) from error
+        failure = explained(account, key, doing, role, error)
+        if role == CONTRIBUTOR and passes(error):
+            failure.maybe_written = key
+        raise failure from error
 
 
 def explained(account: BlobAccount, key: str, doing: str, role: str, error: AzureError) -> StoreError:

@@ -58,7 +58,11 @@ class FileStore:
                 entry = self._publish(key, path, temporary, fd, overwrite)
             finally:
                 _close_and_remove(fd, temporary)
-        self._tag(key, tags or {}, replace=overwrite)
+        try:
+            self._tag(key, tags or {}, replace=overwrite)
+        except StoreError as error:
+            error.maybe_written = key
+            raise
         return entry
 
     def put_file(self, key: str, path: Path, *, overwrite: bool = False, sent: Sent | None = None) -> Entry:
