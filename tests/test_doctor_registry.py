@@ -1,5 +1,7 @@
 """`tyard doctor --registry`: every way in which a registry can be wrong is told, and nothing else is."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from tensoryard.store.file import FileStore
 
 GRAPH = "runs/mnist-0007/outputs/model/saved_model.pb"
 RECORD = keys.model_version("digits", 2)
+SIGNATURE = keys.model_signature("digits", 2, "0" * 64)
 
 
 @pytest.fixture
@@ -38,8 +41,14 @@ def _filled(store: Store, tmp_path: Path) -> Store:
     registry.delete("digits", 3)
     registry.restore("digits", 3)
     registry.delete("digits", 1)
-    store.put(keys.model_signature("digits", 2, "0" * 64), b"{}")
+    store.put(SIGNATURE, _signature(store.read(RECORD)))
     return store
+
+
+def _signature(record: bytes) -> bytes:
+    """As much of a bundle as says what is signed."""
+    payload = msgspec.json.encode({"predicate": {"record": {"sha256": hashlib.sha256(record).hexdigest()}}})
+    return msgspec.json.encode({"dsseEnvelope": {"payload": base64.b64encode(payload).decode()}})
 
 
 def test_nothing_is_told_of_a_registry_in_which_nothing_is_wrong(full: Store) -> None:
@@ -79,10 +88,19 @@ CHAMPION = keys.model_aliases("digits", "champion")
 DELETIONS = keys.model_events("digits", 3)
 # What is done to the store, then what is told: the kind, the version and a part of the words.
 WRONG: dict[str, tuple[Callable[[Store], None], list[tuple[str, int | None, str]]]] = {
-    "torn record": (_put(RECORD, b'{"schema":1,"na'), [("record", 2, "cannot be read")]),
-    "empty record": (_put(RECORD, b""), [("record", 2, "cannot be read")]),
-    "record of another": (_edit(RECORD, version=7), [("record", 2, "is the record of `digits:7`")]),
-    "edited list of files": (_edit(RECORD, tree_digest="0" * 64), [("record", 2, "list of files")]),
+    "torn record": (
+        _put(RECORD, b'{"schema":1,"na'),
+        [("record", 2, "cannot be read"), ("signature", 2, "another record")],
+    ),
+    "empty record": (_put(RECORD, b""), [("record", 2, "cannot be read"), ("signature", 2, "another record")]),
+    "record of another": (
+        _edit(RECORD, version=7),
+        [("record", 2, "is the record of `digits:7`"), ("signature", 2, "another record")],
+    ),
+    "edited list of files": (
+        _edit(RECORD, tree_digest="0" * 64),
+        [("record", 2, "list of files"), ("signature", 2, "another record")],
+    ),
     "one registration twice": (
         lambda store: _edit(keys.model_version("digits", 3), nonce=_nonce(store, 2))(store),
         [("record", 3, "the same registration as version 2")],
@@ -131,6 +149,11 @@ WRONG: dict[str, tuple[Callable[[Store], None], list[tuple[str, int | None, str]
         _delete(RECORD),
         [("alias", 2, "which is not there"), ("signature", 2, "signs a version that is not there")],
     ),
+    "signed record edited": (
+        _edit(RECORD, created_by="somebody"),
+        [("signature", 2, "signs another record than is there")],
+    ),
+    "no signature": (_put(SIGNATURE, b"{}"), [("signature", 2, "is no signature of ours")]),
     "nonce torn": (_put(nonce_key("digits", "once"), b"4"), [("nonce", None, "cannot be read")]),
     "nonce of another": (
         _copy(nonce_key("digits", "once"), nonce_key("digits", "twice")),

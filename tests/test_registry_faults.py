@@ -19,6 +19,7 @@ from tensoryard.registry import Registry
 from tensoryard.registry.check import check_registry
 from tensoryard.store.blob import BlobStore
 from tensoryard.store.blob_account import BlobAccount, Patience
+from tensoryard.store.file import FileStore
 
 QUICK = Patience(attempts=3, first_wait_s=0.005, longest_wait_s=0.02, answer_s=0.5)
 RUN = "mnist-0007"
@@ -222,6 +223,24 @@ def test_who_registers_again_without_a_nonce_is_told_where_to_look(
     assert "the same again with this nonce never makes a second one" in (caught.value.hint or "")
     assert _register(steady, "digits", nonce="once").version == 2
     assert _versions(steady, "digits") == [2, 1]
+
+
+def test_a_disk_that_is_full_before_the_tags_is_told_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(FileStore(tmp_path / "store"))
+    finished_run(registry.store, RUN)
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise StoreError("`.tags`: No space left on device when writing tags")
+
+    monkeypatch.setattr(FileStore, "_tag", full)
+    with pytest.raises(StoreError, match="whether a version was registered is not known: .*No space left"):
+        _register(registry, "digits", nonce="once")
+    assert _versions(registry, "digits") == [1]
+    monkeypatch.undo()
+    assert _register(registry, "digits", nonce="once").version == 1
+    assert check_registry(registry.store).findings == []
 
 
 def test_many_at_once_on_a_shaky_network_lose_and_double_nothing(

@@ -17,6 +17,7 @@ from tensoryard.registry.check_index import Index
 from tensoryard.registry.check_keys import Kept, Numbered, kept_by_model
 from tensoryard.registry.finding import Finding
 from tensoryard.registry.records import Event, ModelVersion, decode, decode_version, tree_digest
+from tensoryard.registry.signing import signed_record
 from tensoryard.registry.tickets import Nonce, highest_of, nonce_key
 from tensoryard.store import Store, keys
 from tensoryard.store.parallel import each
@@ -105,9 +106,7 @@ class _Check:
         self._aliases(deleted)
         self._records(deleted)
         self._nonces(highest)
-        for number, signatures in self.kept.signatures.items():
-            if number not in self.kept.versions:
-                self._add("signature", signatures[0], "signs a version that is not there", _BACKUP, number)
+        self._signatures()
         return self._findings
 
     def _add(self, kind: str, key: str, what: str, fix: str, version: int | None = None) -> None:
@@ -220,6 +219,25 @@ class _Check:
                 self._add(
                     "nonce", key, "holds the number of a version with another nonce", "remove it", found.version
                 )
+
+    def _signatures(self) -> None:
+        import hashlib
+
+        signed = [(number, key) for number, found in self.kept.signatures.items() for key in found]
+
+        def differs(one: tuple[int, str]) -> str:
+            number, key = one
+            if number not in self.kept.versions:
+                return "signs a version that is not there"
+            try:
+                record = hashlib.sha256(self.store.read(self.kept.versions[number])).hexdigest()
+                return "" if signed_record(self.store.read(key)) == record else "signs another record than is there"
+            except ValueError as error:
+                return f"is no signature of ours: {error}"
+
+        for (number, key), what in self._read(signed, differs):
+            if what:
+                self._add("signature", key, str(what), _BACKUP, number)
 
     def _events(self, kind: str, numbered: Numbered) -> list[_Event]:
         """The events that should be there in their order, None for those that cannot be read."""

@@ -94,6 +94,15 @@ def signature_problems(store: Store, version: ModelVersion, key: Path) -> list[P
     return problems
 
 
+def signed_record(bundle: bytes) -> str:
+    """The digest (hex) of the record that a signature is of, by its own word. Raises ValueError for no signature."""
+    try:
+        payload = json.loads(base64.b64decode(json.loads(bundle)["dsseEnvelope"]["payload"], validate=True))
+        return str(payload["predicate"]["record"]["sha256"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"it has no {error}") from None
+
+
 def _differences(signed: dict[str, str], recorded: dict[str, str]) -> list[Problem]:
     problems = []
     for path in sorted(signed.keys() | recorded.keys()):
