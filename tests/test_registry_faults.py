@@ -231,11 +231,12 @@ def test_a_disk_that_is_full_before_the_tags_is_told_as_it_is(
     registry = Registry(FileStore(tmp_path / "store"))
     finished_run(registry.store, RUN)
 
-    def full(*arguments: Any, **options: Any) -> None:
-        raise StoreError("`.tags`: No space left on device when writing tags")
+    def full(store: FileStore, key: str, tags: dict[str, str], *, replace: bool) -> None:
+        if tags:
+            raise StoreError("`.tags`: No space left on device when writing tags")
 
     monkeypatch.setattr(FileStore, "_tag", full)
-    with pytest.raises(StoreError, match="whether a version was registered is not known: .*No space left"):
+    with pytest.raises(StoreError, match=r"whether a version was registered is not known: .*No space left"):
         _register(registry, "digits", nonce="once")
     assert _versions(registry, "digits") == [1]
     monkeypatch.undo()
