@@ -668,6 +668,16 @@ def test_a_ticket_file_from_an_old_backup_costs_numbers_not_versions(
     assert [registry.get("digits", version.version) for version in made] == made
 
 
+def test_the_same_costs_a_nonce_nothing(registry: Registry, store: Store, folder: Path) -> None:
+    """It keeps its number for good, so it must not be given one that a version has."""
+    for _ in range(3):
+        registry.register_folder("digits", folder)
+    store.delete(keys.model_tickets("digits", 0))
+
+    for _ in range(2):
+        assert Registry(store).register_folder("digits", folder, nonce="once").version == 4
+
+
 class Lossy:
     """A store whose answer to the first put of a version is lost, so that the writer is told its key was taken."""
 

@@ -37,12 +37,16 @@ from tensoryard.registry.records import (
     whoami,
 )
 from tensoryard.registry.sources import folder_files, nearest, pinned, run_files, run_lineage
-from tensoryard.registry.tickets import check_case, highest_number, number_of_nonce, take_number
+from tensoryard.registry.tickets import (
+    NUMBERS_TRIED,
+    check_case,
+    highest_number,
+    number_of_nonce,
+    take_number,
+    used_up,
+)
 from tensoryard.store import Store, is_folder, keys
 from tensoryard.store.parallel import in_batches
-
-# Numbers are fresh, so a taken one means that the ticket file was set back, as by an old backup.
-_NUMBERS_TRIED = 100
 
 Warn = Callable[[str], None]
 
@@ -106,15 +110,12 @@ class Registry:
             )
             if nonce:
                 return self._commit(version, number_of_nonce(self.store, name, nonce, self._ticket_files))
-            for _ in range(_NUMBERS_TRIED):
+            for _ in range(NUMBERS_TRIED):
                 try:
                     return self._commit(version, take_number(self.store, name, self._ticket_files))
                 except AlreadyExistsError:
                     continue
-        raise StoreError(
-            f"model `{name}`: {_NUMBERS_TRIED} fresh version numbers were taken already",
-            f"`{keys.model_tickets(name, 0)}` is older than the versions: restore it together with them",
-        )
+            raise used_up(name)
 
     def register_run_files(
         self,

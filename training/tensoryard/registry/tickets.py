@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
+from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError
 from tensoryard.registry.records import decode
 from tensoryard.store import Store, keys, tickets
+
+# Numbers are fresh, so a taken one means that the ticket file was set back, as by an old backup.
+NUMBERS_TRIED = 100
 
 
 class Nonce(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +32,22 @@ def take_number(store: Store, name: str, files: dict[str, int]) -> int:
     )
     files[name] = (number - 1) // tickets.TICKETS_PER_FILE
     return number
+
+
+def _free_number(store: Store, name: str, files: dict[str, int]) -> int:
+    """A fresh number that no version has: a nonce is bound to it for good."""
+    for _ in range(NUMBERS_TRIED):
+        number = take_number(store, name, files)
+        if store.stat(keys.model_version(name, number)) is None:
+            return number
+    raise used_up(name)
+
+
+def used_up(name: str) -> StoreError:
+    return StoreError(
+        f"model `{name}`: {NUMBERS_TRIED} fresh version numbers were taken already",
+        f"`{keys.model_tickets(name, 0)}` is older than the versions: restore it together with them",
+    )
 
 
 def check_case(store: Store, name: str) -> None:
@@ -74,7 +93,7 @@ def number_of_nonce(store: Store, name: str, nonce: str, files: dict[str, int]) 
     try:
         return decode(store.read(key), key, Nonce).version
     except NotFoundError:
-        number = take_number(store, name, files)
+        number = _free_number(store, name, files)
     try:
         store.put(key, msgspec.json.encode(Nonce(version=number)))
     except AlreadyExistsError:  # the same retry elsewhere was first; both go on to write that one record
