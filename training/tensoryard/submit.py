@@ -81,6 +81,8 @@ def _check_target(workspace: Workspace, job: Job) -> None:
         return
     known = list(targets(workspace))
     if job.compute_target in known:
+        if job.compute_target != LOCAL:
+            _check_cluster(workspace, job, job.compute_target)
         return
     import difflib
 
@@ -89,6 +91,25 @@ def _check_target(workspace: Workspace, job: Job) -> None:
         f"compute_target: got `{job.compute_target}`, this workspace has {', '.join(f'`{t}`' for t in known)}",
         hint=f"did you mean `{near[0]}`?" if near else "leave `compute_target` out for this machine",
     )
+
+
+def _check_cluster(workspace: Workspace, job: Job, name: str) -> None:
+    """A cluster of the workspace on Azure is not asked: its settings say what it can ever have."""
+    azure = workspace.settings().azure
+    assert azure is not None
+    cluster = azure.clusters[name]
+    if job.node_count > cluster.max_nodes:
+        raise JobError(
+            f"node_count: got {job.node_count}, `{name}` has at most {cluster.max_nodes} nodes ({cluster.vm_size})",
+            hint=f"lower `node_count`, or raise the maxNodes of `{name}` in the workspace's stack",
+        )
+    per_node = max(sum(task.node == node for task in job.tasks()) for node in range(job.node_count))
+    if job.use_gpu and per_node > cluster.gpu_count:
+        raise JobError(
+            f"process_count_per_node: got {per_node} tasks with a GPU each on a node, a node of `{name}` "
+            f"({cluster.vm_size}) has {cluster.gpu_count}",
+            hint=f"set `process_count_per_node` to {cluster.gpu_count} and `node_count` to more",
+        )
 
 
 def _check_machine(job: Job) -> None:

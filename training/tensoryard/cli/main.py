@@ -22,6 +22,8 @@ COMMANDS = {
     "env": ("env", "Build, list and prune the environments of jobs"),
     "workspace": ("workspace", "Say which workspace is used, and connect to one on Azure"),
     "node": ("node", "Start and stop the machines of Slurm's nodes"),
+    "controller": ("controller", "Serve the runs of compute targets, on a cluster's head node"),
+    "cluster": ("cluster", "Show clusters, their nodes and why they are as they are"),
     "infra": ("infra", "Review what the Pulumi program would do to Azure"),
     "schema": ("schema", "Print the JSON Schema of job.yaml for editors"),
     "doctor": ("doctor", "Say what this machine has and lacks, each with its fix"),

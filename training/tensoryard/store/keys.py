@@ -75,6 +75,11 @@ def queued(target: str, run: str = "") -> str:
     return f"{QUEUE}{target}/{run}"
 
 
+def lease(target: str) -> str:
+    """The prefix of the numbered terms in which a target's controllers have served it; the newest is in force."""
+    return f"controllers/{target}/"
+
+
 def content(sha256: str) -> str:
     """Contents kept once, by digest: snapshot files and models registered with a copy."""
     return f"{CONTENTS}{sha256[:2]}/{sha256}"

@@ -1,0 +1,95 @@
+"""One controller serves a target, of all that reach the store."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from launching import wait_until
+from tensoryard.lease import Lease
+from tensoryard.store import Store, keys
+
+TERM_S = 1.5
+
+
+class Holders:
+    """Makes leases on one target and keeps what they say."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.made: list[Lease] = []
+        self.threads: list[threading.Thread] = []
+        self.lost: list[str] = []
+        self.said: list[str] = []
+
+    def lease(self) -> Lease:
+        self.made.append(Lease(self.store, "gpucluster", TERM_S, self.lost.append))
+        return self.made[-1]
+
+    def acquire_beside(self) -> tuple[Lease, threading.Thread]:
+        lease = self.lease()
+        thread = threading.Thread(target=lease.acquire, args=(self.said.append,), daemon=True)
+        thread.start()
+        self.threads.append(thread)
+        return lease, thread
+
+
+@pytest.fixture
+def holders(store: Store) -> Iterator[Holders]:
+    holders = Holders(store)
+    yield holders
+    for lease in holders.made:
+        lease.release()
+    for thread in holders.threads:
+        thread.join()
+
+
+def test_the_second_waits_until_the_first_gives_it_back(holders: Holders) -> None:
+    first = holders.lease()
+    first.acquire(holders.said.append)
+    _, waiting = holders.acquire_beside()
+    waiting.join(2 * TERM_S)
+    assert waiting.is_alive()
+    assert holders.said == [f"`gpucluster` is served by {first.holder}: waiting"]
+    first.release()
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert holders.lost == []
+
+
+def test_another_takes_over_from_one_that_falls_silent_and_that_one_hears_of_it(holders: Holders) -> None:
+    """As a machine that was paused: its own next word comes too late."""
+    first = holders.lease()
+    store, first._store = first._store, _Silent(first._store)  # type: ignore[assignment]
+    first.acquire(holders.said.append)
+    first._store.hold.clear()  # type: ignore[attr-defined]
+    _, waiting = holders.acquire_beside()
+    waiting.join(60)
+    assert not waiting.is_alive()
+    first._store.hold.set()  # type: ignore[attr-defined]
+    wait_until(lambda: holders.lost, "the first hears of it")
+    assert holders.lost == ["`gpucluster` is served by another controller now"]
+    assert len(list(store.children(keys.lease("gpucluster")))) <= 6
+
+
+def test_of_many_that_begin_at_once_one_has_it(holders: Holders) -> None:
+    started = [holders.acquire_beside() for _ in range(5)]
+    wait_until(lambda: any(not thread.is_alive() for _, thread in started), "one has it")
+    wait_until(lambda: len(holders.said) == 4, "the others wait")
+    assert sum(not thread.is_alive() for _, thread in started) == 1
+
+
+class _Silent:
+    """A store whose puts wait while `hold` is not set."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def put(self, *args: object) -> object:
+        self.hold.wait()
+        return self._store.put(*args)  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)

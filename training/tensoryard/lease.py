@@ -1,0 +1,111 @@
+"""
+Who serves a compute target: one controller at a time, of all that reach the store.
+
+A term is a numbered value, put if absent: whoever puts the next number has the next term. The holder puts one well
+before a term is over; another may do so only when it has seen no new one for as long as a term is, by its own clock,
+so that clocks need not agree. A holder that comes late finds its number taken, and ends.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from tensoryard.errors import AlreadyExistsError, StoreError
+from tensoryard.store import Store, keys
+
+TERM_S = 30.0
+KEPT_TERMS = 5
+
+
+class Term(msgspec.Struct, frozen=True):
+    """Who has a term. over: it was given back."""
+
+    holder: str
+    over: bool = False
+
+
+class Lease:
+    """
+    The right to serve a target; `lost` is called, once, in a thread of its own, when it is another's or may be.
+
+    term_s: after so many seconds without a word of its holder another takes over.
+    """
+
+    def __init__(self, store: Store, target: str, term_s: float, lost: Callable[[str], None]) -> None:
+        self._store = store
+        self._prefix = keys.lease(target)
+        self._term_s = term_s
+        self._lost = lost
+        self._ending = threading.Event()
+        self._number = 0
+        self._thread: threading.Thread | None = None
+        self.target = target
+        self.holder = f"{socket.gethostname()} {os.getpid()} {os.urandom(4).hex()}"
+
+    def acquire(self, say: Callable[[str], None]) -> None:
+        """Returns once it is held, or `release` was called. Raises StoreError when the store cannot be read."""
+        seen, seen_at, said = -1, 0.0, None
+        while not self._ending.is_set():
+            number, term = self._newest()
+            if number != seen:
+                seen, seen_at = number, time.monotonic()
+            if term is None or term.over or time.monotonic() - seen_at > self._term_s:
+                if self._put(number + 1):
+                    break
+                continue
+            if said != term.holder:
+                said = term.holder
+                say(f"`{self.target}` is served by {term.holder}: waiting")
+            self._ending.wait(min(1.0, self._term_s / 5))
+        else:
+            return
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Give it back, so that the next controller need not wait."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join()
+            with suppress(StoreError):
+                self._put(self._number + 1, over=True)
+
+    def _keep(self) -> None:
+        known_at = time.monotonic()
+        while not self._ending.wait(self._term_s / 3):
+            try:
+                if not self._put(self._number + 1):
+                    self._lost(f"`{self.target}` is served by another controller now")
+                    return
+                known_at = time.monotonic()
+            except StoreError as error:
+                if time.monotonic() - known_at > self._term_s:
+                    self._lost(f"`{self.target}` may be served by another controller now: {error.message}")
+                    return
+
+    def _put(self, number: int, *, over: bool = False) -> bool:
+        """Whether a term is ours now."""
+        try:
+            self._store.put(keys.numbered(self._prefix, number), msgspec.json.encode(Term(self.holder, over)))
+        except AlreadyExistsError:
+            # Our own, if the answer to an earlier try was lost.
+            return self._term(number) == Term(self.holder, over)
+        self._number = number
+        with suppress(StoreError):
+            self._store.delete(keys.numbered(self._prefix, number - KEPT_TERMS))
+        return True
+
+    def _newest(self) -> tuple[int, Term | None]:
+        numbers = [keys.parse_numbered(name) or 0 for name in self._store.children(self._prefix)]
+        newest = max(numbers, default=0)
+        return newest, self._term(newest) if newest else None
+
+    def _term(self, number: int) -> Term | None:
+        with suppress(StoreError, msgspec.MsgspecError):
+            return msgspec.json.decode(self._store.read(keys.numbered(self._prefix, number)), type=Term)
+        return None

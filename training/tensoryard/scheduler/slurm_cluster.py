@@ -1,0 +1,199 @@
+"""What Slurm has: partitions, nodes and jobs, with states in words. Raises SchedulerError where there is none."""
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from tensoryard.errors import NotFoundError, SchedulerError
+from tensoryard.nodes import slurm as slurm_nodes
+from tensoryard.nodes.slurm import SlurmNode
+from tensoryard.scheduler.slurm_commands import AwayError, ask
+from tensoryard.scheduler.slurm_reasons import reason
+from tensoryard.text import size
+
+T = TypeVar("T")
+# The first that fits: what is under way says more than what was.
+_FLAGS = (
+    ("INVALID_REG", "has less than Slurm was told"),
+    ("POWERING_UP", "being started"),
+    ("POWERING_DOWN", "going away"),
+    ("POWER_DOWN", "to go when its jobs have ended"),
+    ("POWERED_DOWN", "not there, starts when needed"),
+    ("NOT_RESPONDING", "does not answer"),
+    ("COMPLETING", "clearing up after a job"),
+    ("MAINT", "in maintenance"),
+)
+_STATES = {
+    "IDLE": "free",
+    "ALLOCATED": "in use",
+    "MIXED": "in use in part",
+    "DOWN": "down",
+    "UNKNOWN": "not heard of yet",
+    "ERROR": "in error",
+}
+
+
+class NodeView(NamedTuple):
+    """A node. state: as Slurm has it, such as IDLE+CLOUD+POWERED_DOWN; words: its meaning; runs: names of jobs."""
+
+    name: str
+    state: str
+    words: str
+    reason: str
+    runs: tuple[str, ...]
+
+
+class JobView(NamedTuple):
+    """A job of anybody's. name: of a run of tyard's, its id; nodes: how many; reason: why it waits, in words."""
+
+    job: str
+    name: str
+    user: str
+    nodes: int
+    state: str
+    kind: str | None
+    reason: str | None
+    hosts: str
+    partition: str
+
+
+class Cluster(NamedTuple):
+    """A partition. up: nodes whose machine is there; states: how many nodes by their states in words."""
+
+    name: str
+    nodes: tuple[SlurmNode, ...]
+    limit: str
+    running: int
+    waiting: int
+
+    @property
+    def up(self) -> int:
+        return sum(node.up for node in self.nodes)
+
+    @property
+    def free(self) -> int:
+        return sum(in_words(node) in (_STATES["IDLE"], dict(_FLAGS)["POWERED_DOWN"]) for node in self.nodes)
+
+    @property
+    def cores(self) -> int:
+        return max((node.cpus for node in self.nodes), default=0)
+
+    @property
+    def memory_mib(self) -> int:
+        return max((node.memory_mib for node in self.nodes), default=0)
+
+    @property
+    def gpus(self) -> int:
+        return max((node.gpus for node in self.nodes), default=0)
+
+    @property
+    def shape(self) -> str:
+        """What one node has; of nodes that differ, the most."""
+        gpus = f", {self.gpus} GPU{'s' * (self.gpus > 1)}" if self.gpus else ""
+        return f"{self.cores} cores, {size(self.memory_mib << 20)}{gpus}"
+
+    @property
+    def states(self) -> dict[str, int]:
+        words = [in_words(node) for node in self.nodes]
+        return {word: words.count(word) for word in sorted(set(words))}
+
+
+def in_words(node: SlurmNode) -> str:
+    """The state of a node; one that is not known is shown as it is."""
+    for flag, words in _FLAGS:
+        if flag in node.flags:
+            return words
+    if node.flags & {"DRAIN", "DRAINING", "DRAINED"}:
+        return "takes no more jobs" if node.state != "DOWN" else "down, and takes no more jobs"
+    return _STATES.get(node.state, "+".join([node.state, *sorted(node.flags)]))
+
+
+def clusters() -> list[Cluster]:
+    """Every partition, in Slurm's order."""
+    jobs = _jobs()
+    nodes = _answered(slurm_nodes.nodes)
+    limits = dict(line.split("|", 1) for line in _said("sinfo", "--noheader", "--all", "--format=%R|%l").splitlines())
+    return [
+        Cluster(
+            name,
+            tuple(node for node in nodes if name in node.partitions),
+            "none" if limit == "infinite" else limit,
+            sum(job.state in ("RUNNING", "COMPLETING", "CONFIGURING") for job in jobs if job.partition == name),
+            sum(job.state == "PENDING" for job in jobs if job.partition == name),
+        )
+        for name, limit in limits.items()
+    ]
+
+
+def named_cluster(name: str) -> Cluster:
+    """The partition of a name. Raises NotFoundError that names those that are there."""
+    found = clusters()
+    for one in found:
+        if one.name == name:
+            return one
+    names = [one.name for one in found]
+    near = difflib.get_close_matches(name, names, n=1)
+    raise NotFoundError(
+        f"cluster: there is no `{name}`; Slurm has {', '.join(f'`{one}`' for one in names)}",
+        hint=f"did you mean `{near[0]}`?" if near else None,
+    )
+
+
+def nodes_of(cluster: Cluster | None) -> list[NodeView]:
+    """The nodes of a cluster, or of all, with the names of the jobs on each."""
+    nodes = cluster.nodes if cluster else tuple(_answered(slurm_nodes.nodes))
+    on: dict[str, list[str]] = {}
+    for job in _jobs():
+        if job.hosts:
+            for host in _answered(partial(slurm_nodes.expand, job.hosts)):
+                on.setdefault(host, []).append(job.name)
+    return [
+        NodeView(
+            node.name,
+            "+".join([node.state, *sorted(node.flags)]),
+            in_words(node),
+            node.reason,
+            tuple(on.get(node.name, ())),
+        )
+        for node in nodes
+    ]
+
+
+def jobs_of(cluster: Cluster) -> list[JobView]:
+    """The jobs of a cluster that have not ended, in the order in which Slurm lists them."""
+    return [job for job in _jobs() if job.partition == cluster.name]
+
+
+def _jobs() -> list[JobView]:
+    found = []
+    for line in _said("squeue", "--noheader", "--all", "--format=%A|%u|%D|%T|%r|%N|%P|%j").splitlines():
+        fields = line.split("|", 7)
+        if len(fields) == 8:
+            job, user, count, state, code, hosts, partition, name = fields
+            why = reason(code) if state == "PENDING" else None
+            found.append(
+                JobView(
+                    job=job,
+                    name=name,
+                    user=user,
+                    nodes=int(count) if count.isdigit() else 0,
+                    state=state,
+                    kind=why.kind if why else None,
+                    reason=str(why) if why else None,
+                    hosts=hosts,
+                    partition=partition,
+                )
+            )
+    return found
+
+
+def _said(*argv: str) -> str:
+    return _answered(lambda: ask(argv))
+
+
+def _answered(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except AwayError as error:
+        raise SchedulerError(f"Slurm does not answer: {error}", hint="`scontrol ping` asks it alone") from None
