@@ -88,6 +88,7 @@ CONTEXTS = {
             _unit("tyard-configure.service"),
             _unit("tyard-configure.timer"),
             _unit("tyard-install.service"),
+            File(path="/usr/local/bin/tyard", template="tyard.sh.j2", runs=True),
             _program("resume"),
             _program("suspend"),
             _program("fail"),

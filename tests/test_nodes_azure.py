@@ -37,7 +37,9 @@ class Waits:
 
 def machines(azure: Compute, tmp_path: Path, policy: Any = None, **options: Any) -> AzureMachines:
     options.setdefault("wait", lambda seconds: threading.Event().wait(0.001))
-    return AzureMachines(azure.scale_set(policy), tmp_path / "nodes.lock", **{"within_s": 20, **options})
+    return AzureMachines(
+        azure.scale_set(policy), tmp_path / "nodes.lock", **{"within_s": 20, "listed_s": 0.3, **options}
+    )
 
 
 def test_every_node_gets_a_machine_of_its_own(azure: Compute, tmp_path: Path) -> None:

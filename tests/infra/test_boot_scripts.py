@@ -193,7 +193,6 @@ def test_slurms_programs_are_commands_of_tyard(tmp_path: Path) -> None:
 
     for name in ("resume", "suspend", "fail"):
         text = script("head", f"tyard-{name}", tmp_path).read_text()
-        words = text.split("/bin/tyard ", 1)[1].replace("\\\n", "").split()
-        words = [word if word != '"$1"' else "gpu-1" for word in words]
+        words = [word.replace('"$1"', "gpu-1") for word in text.split("/bin/tyard ", 1)[1].split()]
         said = CliRunner().invoke(tyard, [*words, "--help"])
         assert said.exit_code == 0, said.output

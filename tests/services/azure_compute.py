@@ -7,10 +7,12 @@ in an order that nobody documented, and whether the role of the head's identity 
 """
 
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -52,10 +54,11 @@ class Compute:
     """
     The service. machines: by name, in REST's own form; number: the set's; room: how many more fit into the building;
     quota: vCPUs; refusals: what is refused next; looks_to_run, looks_to_list: how many lists a machine takes to run,
-    and to be listed at all; asked: every request, `METHOD end-of-path`.
+    and to be listed at all; asked: every request, `METHOD end-of-path`; on_named, on_deleted: hear of machines that
+    are given a node's name, and of deletions. certificate: files, for HTTPS.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         self.machines: dict[str, dict[str, Any]] = {}
         self.number = 0
         self.room = 1000
@@ -67,7 +70,8 @@ class Compute:
         self.priority = "Spot"
         self.refusals: list[Refusal] = []
         self.asked: list[str] = []
-        self.on_request: Callable[[str], None] = lambda request: None
+        self.on_named: Callable[[str, str], None] = lambda machine, node: None
+        self.on_deleted: Callable[[str, str | None], None] = lambda machine, node: None
         self.operation: dict[str, Any] = {"status": "Succeeded"}
         self.settled = True
         self._made = 0
@@ -99,8 +103,12 @@ class Compute:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http{'s' * bool(certificate)}://127.0.0.1:{self._server.server_address[1]}"
 
     def close(self) -> None:
         self._server.shutdown()
@@ -278,12 +286,17 @@ class Compute:
             assert [*body] == ["tags"]
             if headers.get("If-Match") != machine["etag"]:
                 return 412, {"error": {"code": "ConditionNotMet", "message": "The etag is another one."}}, {}
+            if "slurm-node" in body["tags"] and "slurm-node" not in machine["tags"]:
+                self.on_named(name, body["tags"]["slurm-node"])
             machine["tags"] = body["tags"]
             machine["etag"] = f'"{int(machine["etag"][1:-1]) + 1}"'
         elif method == "DELETE":
             machine["properties"]["provisioningState"] = "Deleting"
             machine["looks"] = 0
+            if not self.looks_to_go:
+                del self.machines[name]
             self.number -= int(self.lowers_number_on_delete)
+            self.on_deleted(name, machine["tags"].get("slurm-node"))
             return 202, None, {"Location": f"{self.url}{_COMPUTE}/operations/1?api-version=1"}
         return 200, _shown(machine), {}
 

@@ -35,20 +35,31 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 @click.command()
 @click.option("--registry", is_flag=True, help="Check the workspace's models instead, on whatever store it has.")
 @click.option("--read-files", is_flag=True, help="With --registry: read every stored byte of every version.")
+@click.option("--cluster", is_flag=True, help="Check Slurm's nodes and their machines instead, on the head.")
+@click.option("--repair", is_flag=True, help="With --cluster: do what each fix says, where a program can.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def doctor(ctx: click.Context, registry: bool, read_files: bool, as_json: bool) -> None:
+def doctor(ctx: click.Context, registry: bool, read_files: bool, cluster: bool, repair: bool, as_json: bool) -> None:
     """
-    Say what this machine has and lacks, or what is wrong with the registry, each with its fix.
+    Say what this machine has and lacks, or what is wrong with the registry or a cluster, each with its fix.
 
-    Exit code 1 when something that every job needs is missing, or anything is wrong with the registry.
+    Exit code 1 when something that every job needs is missing, or anything is wrong with the registry or the cluster.
 
     \b
     Examples:
       tyard doctor
       tyard doctor --registry --json
+      tyard doctor --cluster --repair
     """
-    if registry:
+    if registry and cluster:
+        raise UsageError("doctor: got `--registry` and `--cluster`, expected one of them")
+    if repair and not cluster:
+        raise UsageError("doctor: `--repair` mends nodes and machines", "tyard doctor --cluster --repair")
+    if cluster and not read_files:
+        from tensoryard.cli.doctor_cluster import check_cluster
+
+        ok = check_cluster(repair=repair, as_json=as_json)
+    elif registry:
         ok = _check_registry(read_files=read_files, as_json=as_json)
     elif read_files:
         raise UsageError("doctor: `--read-files` reads the files of models", "tyard doctor --registry --read-files")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tensoryard.nodes.programs import Programs
     from tensoryard.settings import AzureWorkspace
 
+STATE = "TYARD_NODES"
 _WITHIN_S = 600
 Log = Callable[[str], None]
 
@@ -31,9 +32,19 @@ def node() -> None:
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    log = click.option("--log", metavar="FILE", type=Path, help="Add what is done to this file too.")
+    log = click.option(
+        "--log",
+        metavar="FILE",
+        type=Path,
+        envvar="TYARD_NODES_LOG",
+        help="Add what is done to this file too. Default: $TYARD_NODES_LOG.",
+    )
     state = click.option(
-        "--state", metavar="FOLDER", type=Path, help="Where locks and failures are kept. Default: in the workspace."
+        "--state",
+        metavar="FOLDER",
+        type=Path,
+        envvar=STATE,
+        help="Where locks and failures are kept, one for all programs. Default: $TYARD_NODES, else in the workspace.",
     )
     within = click.option(
         "--within",
@@ -126,7 +137,7 @@ def reconcile(log: Path | None, state: Path | None, within_s: float) -> None:
       tyard node reconcile --within 50 --log /var/log/slurm/nodes.log
     """
     with _told(log, None) as say:
-        for programs in _all_programs(state, within_s, say).values():
+        for programs in all_programs(state, within_s, say).values():
             programs.reconcile()
 
 
@@ -169,7 +180,7 @@ def _clusters(hostlist: str, state: Path | None, within_s: float, say: Log) -> "
     from tensoryard.errors import UsageError
     from tensoryard.nodes import cluster_of, slurm
 
-    known = _all_programs(state, within_s, say)
+    known = all_programs(state, within_s, say)
     names: dict[str, list[str]] = {}
     for name in slurm.expand(hostlist):
         names.setdefault(cluster_of(name), []).append(name)
@@ -184,7 +195,7 @@ def _clusters(hostlist: str, state: Path | None, within_s: float, say: Log) -> "
     return [(known[cluster], some) for cluster, some in names.items() if cluster in known]
 
 
-def _all_programs(state: Path | None, within_s: float, say: Log) -> "dict[str, Programs]":
+def all_programs(state: Path | None, within_s: float, say: Log) -> "dict[str, Programs]":
     """The programs of every cluster of the workspace, by its name."""
     from tensoryard.errors import UsageError
     from tensoryard.workspace import SETTINGS, Workspace
@@ -196,10 +207,10 @@ def _all_programs(state: Path | None, within_s: float, say: Log) -> "dict[str, P
             f"{workspace.root / SETTINGS}: names no workspace on Azure, so there are no machines to start",
             "on the head of a workspace on Azure: tyard workspace connect --stack NAME",
         )
-    return programs_of(azure, state or workspace.root / "nodes", within_s, say)
+    return _programs_of(azure, state or workspace.root / "nodes", within_s, say)
 
 
-def programs_of(azure: "AzureWorkspace", state: Path, within_s: float, say: Log) -> "dict[str, Programs]":
+def _programs_of(azure: "AzureWorkspace", state: Path, within_s: float, say: Log) -> "dict[str, Programs]":
     """
     The programs of every cluster, by its name.
 

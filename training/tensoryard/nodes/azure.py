@@ -18,9 +18,7 @@ from tensoryard.nodes.azure_errors import explain, is_beside
 from tensoryard.nodes.patience import Busy, Deadline, held
 from tensoryard.nodes.scale_set import Growth, ScaleSet
 
-# What Azure says it made may take some looks to be listed; then it is asked for more, but not for ever more.
-_LOOKS = 6
-_MOST_RAISES = 3
+_MOST_RAISES = 3  # Azure is asked for more when none of what it says it made is listed, but not for ever more
 
 
 class AzureMachines:
@@ -28,7 +26,8 @@ class AzureMachines:
     The machines of one scale set.
 
     lock: the file that every program takes that gives out or deletes machines of this set; within_s: after that long
-    a call ends with what it has; pause_s: between two looks; log: hears what is asked of Azure, a line each.
+    a call ends with what it has; pause_s: between two looks, at most; listed_s: from when Azure says that it made a
+    machine until that should be in its list; log: hears what is asked of Azure, a line each.
     """
 
     def __init__(
@@ -38,6 +37,7 @@ class AzureMachines:
         *,
         within_s: float = 600,
         pause_s: float = 5,
+        listed_s: float = 30,
         log: Callable[[str], None] = lambda line: None,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -45,13 +45,14 @@ class AzureMachines:
         self._lock = lock
         self._within_s = within_s
         self._pause_s = pause_s
+        self._listed_s = listed_s
         self._log = log
         self._wait = wait
 
     def start(self, names: Sequence[str]) -> dict[str, Problem]:
         names = [*dict.fromkeys(names)]
         until = self._deadline()
-        raising = _Raising(self.set, self._log)
+        raising = _Raising(self.set, self._log, Deadline(self._listed_s, self._wait))
         try:
             with held(self._lock, until):
                 lacking = self._give_out(names, raising, until)
@@ -109,7 +110,7 @@ class AzureMachines:
                 raising.see(len(usable), len(lacking) - len(unnamed), until)
             if not lacking or until.over or raising.problem:
                 return lacking
-            until.wait(self._pause_s)
+            until.look_again(self._pause_s)
 
     def _watch(self, names: Sequence[str], raising: "_Raising", until: Deadline) -> dict[str, Problem]:
         """Wait until the nodes' machines run. Returns why not, for those that came to nothing."""
@@ -126,7 +127,7 @@ class AzureMachines:
                 return {name: Problem("capacity", words[name]) if words.get(name) else other for name in lost}
             if all(machine.state == "running" for machine in mine.values()) or until.over:
                 break
-            until.wait(self._pause_s)
+            until.look_again(self._pause_s)
         return {}
 
     def _bury(self, machines: Sequence[Machine], until: Deadline) -> None:
@@ -157,11 +158,11 @@ class _Raising:
     not computed from memory: each raise starts from the larger of Azure's number and what is there.
     """
 
-    def __init__(self, scale_set: ScaleSet, log: Callable[[str], None]) -> None:
+    def __init__(self, scale_set: ScaleSet, log: Callable[[str], None], listed: Deadline) -> None:
         self._set = scale_set
         self._log = log
+        self._listed = listed
         self._growth: Growth | None = None
-        self._looks = 0
         self._raises = 0
         self.problem: Problem | None = None
 
@@ -172,10 +173,10 @@ class _Raising:
     def see(self, here: int, lacking: int, until: Deadline) -> None:
         """Ask for more where it is time to. here: usable machines; lacking: names without one."""
         if self._growth is not None and not self._growth.over:
+            self._listed.again()
             return
         self.problem = self.outcome()
-        self._looks += 1
-        if self.problem or (self._growth is not None and self._looks < _LOOKS):
+        if self.problem or (self._growth is not None and not self._listed.over):
             return
         size, at_work = self._set.number(until)
         number = size.capacity or 0
@@ -193,7 +194,7 @@ class _Raising:
                 self.problem = explain(error)
             return
         self._raises += 1
-        self._looks = 0
+        self._listed.again()
 
     def outcome(self) -> Problem | None:
         """Why the last raise failed, None unless it did."""

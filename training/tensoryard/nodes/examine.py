@@ -147,6 +147,20 @@ def _mismatch_advice(node: SlurmNode) -> str:
     return "lower what slurm.conf says of it, then `scontrol reconfigure`"
 
 
+def examine_others(nodes: Sequence[SlurmNode]) -> list[Finding]:
+    """Nodes that nobody makes or deletes, and that Slurm gives no jobs."""
+    return [
+        Finding(
+            problem=f"`{node.name}` is {'down' if node.state == 'DOWN' else 'drained'}: {node.reason or 'no reason'}",
+            node=node.name,
+            advice=f"when the cause is gone: scontrol update nodename={node.name} state=resume",
+            safe=False,
+        )
+        for node in nodes
+        if "CLOUD" not in node.flags and (node.state == "DOWN" or "DRAIN" in node.flags)
+    ]
+
+
 def examine_sizes(nodes: Sequence[SlurmNode], clusters: "Mapping[str, AzureCluster]") -> list[Finding]:
     """Nodes of which slurm.conf says other than their size has. clusters: the workspace's, by name."""
     found = []

@@ -22,7 +22,13 @@ class Deadline:
     ) -> None:
         self._wait = wait
         self._clock = clock
-        self._end = clock() + within_s
+        self._within_s = within_s
+        self.again()
+
+    def again(self) -> None:
+        """Begin anew: the moment is as far away as it was at first."""
+        self._began = self._clock()
+        self._end = self._began + self._within_s
 
     @property
     def left_s(self) -> float:
@@ -31,6 +37,10 @@ class Deadline:
     @property
     def over(self) -> bool:
         return self.left_s == 0
+
+    def look_again(self, longest_s: float) -> None:
+        """Wait until something may have changed: a second at first, when most does, up to longest_s later on."""
+        self.wait(min(longest_s, max(1.0, (self._clock() - self._began) / 5)))
 
     def wait(self, seconds: float) -> None:
         """Wait, but not past the moment."""
