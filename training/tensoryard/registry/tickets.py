@@ -31,6 +31,8 @@ def take_number(store: Store, name: str, files: dict[str, int]) -> int:
         before_first=lambda: check_case(store, name),
     )
     files[name] = (number - 1) // tickets.TICKETS_PER_FILE
+    if number == 1:
+        _check_alone(store, name)
     return number
 
 
@@ -55,13 +57,35 @@ def check_case(store: Store, name: str) -> None:
     # Looked up in the other case too: such a file system finds the tickets of a name that is new.
     if store.stat(keys.model_tickets(name, 0)) and not store.stat(keys.model_tickets(name.swapcase(), 0)):
         return
-    models = (child.removesuffix("/") for child in store.children(keys.MODELS))
-    same = [model for model in models if model.lower() == name.lower()]
+    same = _alike(store, name)
     if same and name not in same:
-        raise UsageError(
-            f"model: got `{name}`, but there is `{same[0]}`, which differs only in case",
-            f"register it as `{same[0]}`, or use another name",
-        )
+        raise _differs_in_case(name, same[0])
+
+
+def _check_alone(store: Store, name: str) -> None:
+    """
+    The same once the first ticket is there, as two new names look for each other before either is.
+
+    Whoever came second sees the other. Then the ticket goes, if nobody else took one, and with it the name.
+    """
+    others = [model for model in _alike(store, name) if model != name]
+    if others:
+        first = store.stat(keys.model_tickets(name, 0))
+        if first is not None and first.size_bytes <= tickets.TICKET_BYTES:
+            store.delete(first.key, etag=first.etag)
+        raise _differs_in_case(name, others[0])
+
+
+def _alike(store: Store, name: str) -> list[str]:
+    models = (child.removesuffix("/") for child in store.children(keys.MODELS))
+    return [model for model in models if model.lower() == name.lower()]
+
+
+def _differs_in_case(name: str, other: str) -> UsageError:
+    return UsageError(
+        f"model: got `{name}`, but there is `{other}`, which differs only in case",
+        f"register it as `{other}`, or use another name",
+    )
 
 
 def highest_number(store: Store, name: str) -> int:
