@@ -1,25 +1,37 @@
 """
-How long the newest version of a model takes to find, and what 32 writers at once achieve; beside MLflow on SQLite.
+Finding, listing and registering models among many: in a folder, on blob storage (Azurite), and MLflow's on SQLite.
 
-    python tests/benchmarks/bench_registry.py            # all of it, about half a minute
+    python tests/benchmarks/bench_registry.py            # all of it, about three minutes
     python tests/benchmarks/bench_registry.py --no-rival # without MLflow, which uv installs for this run only
+    python tests/benchmarks/bench_registry.py --no-azurite
 
 MLflow's rows are inserted by SQL and our records are written as files, so that only reading is timed; writing is
-timed through each registry's own call. Both run on the same disk, one after the other.
+timed through each registry's own call. All run on the same disk, one after the other. On Azurite a model of 10^5
+versions has the tickets of all and the records of the last thousand: nothing asks for the others.
 """
 
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tensoryard.registry import FileRecord, ModelVersion, Registry
+    from tensoryard.store import Store
+    from tensoryard.store.blob_account import BlobAccount
 
 SIZES = (1_000, 10_000, 100_000)
 READS = 200
+MODELS = 10_000
+PAGE = 50
 WRITERS = 32
 WRITES_EACH = 5
 MLFLOW = ("mlflow-skinny==3.17.2", "sqlalchemy==2.0.44", "alembic==1.17.1")
@@ -27,59 +39,185 @@ MLFLOW = ("mlflow-skinny==3.17.2", "sqlalchemy==2.0.44", "alembic==1.17.1")
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        figures = {"tensoryard": measure_tensoryard(Path(folder))}
-        if "--no-rival" not in sys.argv:
-            figures["MLflow, SQLite"] = measure_rival()
-    print(f"{'':34}" + "".join(f"{name:>18}" for name in figures))
-    for row in next(iter(figures.values())):
-        print(f"{row:34}" + "".join(f"{one.get(row, '-'):>18}" for one in figures.values()))
+        figures = {"folder": measure_folder(Path(folder))}
+    if "--no-azurite" not in sys.argv:
+        figures["Azurite"] = measure_azurite()
+    if "--no-rival" not in sys.argv:
+        figures["MLflow, SQLite"] = measure_rival()
+    print(f"{'':44}" + "".join(f"{name:>18}" for name in figures))
+    for row in dict.fromkeys(row for one in figures.values() for row in one):
+        print(f"{row:44}" + "".join(f"{one.get(row, '-'):>18}" for one in figures.values()))
 
 
-def measure_tensoryard(folder: Path) -> dict[str, str]:
-    from tensoryard.registry import FileRecord, Registry
+def measure_folder(folder: Path) -> dict[str, str]:
+    from tensoryard.registry import Registry
     from tensoryard.store.file import FileStore
 
     figures = {}
     for size in SIZES:
         store = FileStore(folder / str(size))
         write_versions(store.root, size)
-        registry = Registry(FileStore(folder / str(size)))
-        assert registry.get("digits").version == size
-        figures[f"newest of {size:,}: p50, p99 ms"] = spread(timed(lambda r=registry: r.get("digits"), READS))
-    store = FileStore(folder / "writers")
-    entry = store.put("objects/x", b"x")
-    digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
-    file = FileRecord(path="x", key="objects/x", size_bytes=1, sha256=digest, etag=entry.etag)
+        figures |= newest(Registry(FileStore(folder / str(size))), "digits", size)
+    figures |= pages(Registry(FileStore(folder / str(SIZES[-1]))), "digits")
+    registry = Registry(FileStore(folder / "models"))
+    for number in range(MODELS):
+        write_versions(folder / "models", 1, f"m{number:05d}")
+    figures |= page_of_models(registry)
+    return figures | writers(lambda: FileStore(folder / "writers"))
+
+
+def measure_azurite() -> dict[str, str]:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from concurrent.futures import ThreadPoolExecutor
+
+    from services.azurite import Azurite
+    from services.faulty import Faulty
+    from tensoryard.registry import Registry
+    from tensoryard.store import keys
+    from tensoryard.store.blob import BlobStore
+
+    emulator = Azurite()
+    network = Faulty(emulator.endpoint)
+    try:
+        account = make_account(emulator.endpoint)
+        # First, and in processes of their own: obstore, which reads, cannot be used in one that is forked later.
+        figures = writers(lambda: BlobStore(account))
+        store = BlobStore(account)
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda number: write_model(store, f"n{number}", number, 1_000), SIZES))
+            list(pool.map(lambda number: write_model(store, f"m{number:05d}", 1, PAGE), range(MODELS)))
+        read: dict[str, str] = {}
+        for size in SIZES:
+            read |= newest(Registry(store), f"n{size}", size)
+        read |= pages(Registry(store), f"n{SIZES[-1]}") | page_of_models(Registry(store))
+        far = BlobStore(make_account(network.endpoint, make=False))
+        file = a_file(store, keys.run("mnist-0007", "outputs/model"))
+        registry = Registry(far)
+        registry.register("counted", [file])
+        network.again(lambda asked: None)
+        registry.register("counted", [file])
+        read["requests of one registration"] = str(len(network.seen))
+        return read | figures
+    finally:
+        network.close()
+        emulator.close()
+
+
+def make_account(endpoint: str, *, make: bool = True) -> "BlobAccount":
+    from azure.core.credentials import AzureNamedKeyCredential
+    from azure.storage.blob import BlobServiceClient
+
+    from services.azurite import ACCOUNT, KEY
+    from tensoryard.settings import AzureContainers
+    from tensoryard.store.blob_account import API_VERSION, BlobAccount
+
+    credential = AzureNamedKeyCredential(ACCOUNT, KEY)
+    if make:
+        with BlobServiceClient(endpoint, credential, api_version=API_VERSION) as service:
+            for name in ("data", "runs", "models"):
+                service.create_container(name)
+    names = AzureContainers(data="data", runs="runs", models="models")
+    return BlobAccount(endpoint=endpoint, containers=names, credential=credential)
+
+
+def newest(registry: "Registry", name: str, size: int) -> dict[str, str]:
+    assert registry.get(name).version == size
+    return {f"newest of {size:,}: p50, p99 ms": spread(timed(lambda: registry.get(name), READS))}
+
+
+def pages(registry: "Registry", name: str) -> dict[str, str]:
+    from tensoryard.registry import search as search_module
+    from tensoryard.registry.search import search
+    from tensoryard.registry.where import parse_where
+
+    def page() -> None:
+        assert len(list(islice(registry.list_versions(name), PAGE))) == PAGE
+
+    # The records here are all fresh, of which a search trusts no index: in their second hour they are not.
+    search_module._FRESH_S = 0.0
+
+    def found() -> None:
+        assert len(list(islice(search(registry, parse_where("run=r-0001"), name), PAGE))) == 1
+
+    rows = {f"newest {PAGE} of {SIZES[-1]:,} versions: p50, p99 ms": spread(timed(page, READS // 10))}
+    return rows | {f"one found among {SIZES[-1]:,}, s": f"{timed(found, 1)[0]:.2f}"}
+
+
+def page_of_models(registry: "Registry") -> dict[str, str]:
+    from tensoryard.registry.listing import newest_of_models
+
+    def page() -> None:
+        assert len(list(islice(newest_of_models(registry), PAGE))) == PAGE
+
+    return {f"first {PAGE} of {MODELS:,} models: p50, p99 ms": spread(timed(page, READS // 10))}
+
+
+def writers(make: Callable[[], "Store"]) -> dict[str, str]:
+    from tensoryard.registry import Registry
+
+    file = a_file(make(), "objects/x")
+    store = make()
     seconds, failed, wall_s = write_at_once(lambda: Registry(store).register("digits", [file]))
     there = [version.version for version in Registry(store).list_versions("digits")]
     assert len(there) == len(set(there))
-    return figures | writer_rows(seconds, failed, wall_s, len(there))
+    return writer_rows(seconds, failed, wall_s, len(there))
 
 
-def write_versions(root: Path, count: int) -> None:
-    """A model with so many versions, as `register` leaves them."""
+def a_file(store: "Store", key: str) -> "FileRecord":
+    from tensoryard.registry import FileRecord
+
+    entry = store.put(key, b"x")
+    digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    return FileRecord(path="x", key=key, size_bytes=1, sha256=digest, etag=entry.etag)
+
+
+def write_model(store: "Store", name: str, count: int, records: int) -> None:
+    """A model of so many versions in any store, with the records of the last ones."""
     import msgspec
 
-    from tensoryard.registry import FileRecord, ModelVersion
+    from tensoryard.registry.records import index_tags
     from tensoryard.store import keys
     from tensoryard.store.tickets import TICKET_BYTES, TICKETS_PER_FILE
 
-    (root / keys.model_version("digits", 1)).parent.mkdir(parents=True)
-    for number in range(1, count + 1):
-        record = FileRecord(path="m", key="objects/m", size_bytes=1, sha256="0" * 64)
-        version = ModelVersion(
-            name="digits", version=number, nonce="n", created_at="t", created_by="b", files=(record,),
-            tree_digest="0" * 64, size_bytes=1,
-        )  # fmt: skip
-        (root / keys.model_version("digits", number)).write_bytes(msgspec.json.encode(version))
+    for number in range(count, max(0, count - records), -1):
+        version = a_version(name, number, count)
+        store.put(keys.model_version(name, number), msgspec.json.encode(version), tags=index_tags(version))
     for file, first in enumerate(range(0, count, TICKETS_PER_FILE)):
-        path = root / keys.model_tickets("digits", file)
+        store.put(keys.model_tickets(name, file), b"x" * TICKET_BYTES * min(TICKETS_PER_FILE, count - first))
+
+
+def a_version(name: str, number: int, count: int) -> "ModelVersion":
+    """One of the versions, of which a single one is of the run that is looked for."""
+    from tensoryard.registry import FileRecord, ModelVersion
+
+    record = FileRecord(path="m", key="objects/m", size_bytes=1, sha256="0" * 64)
+    return ModelVersion(
+        name=name, version=number, nonce="n", created_at="t", created_by="b", files=(record,),
+        tree_digest="0" * 64, size_bytes=1, run_id="r-0001" if number == max(1, count - 900) else "r-0002",
+    )  # fmt: skip
+
+
+def write_versions(root: Path, count: int, name: str = "digits") -> None:
+    """A model with so many versions in a folder, as `register` leaves them but for the index."""
+    import msgspec
+
+    from tensoryard.store import keys
+    from tensoryard.store.tickets import TICKET_BYTES, TICKETS_PER_FILE
+
+    (root / keys.model_version(name, 1)).parent.mkdir(parents=True)
+    for number in range(1, count + 1):
+        (root / keys.model_version(name, number)).write_bytes(msgspec.json.encode(a_version(name, number, count)))
+    for file, first in enumerate(range(0, count, TICKETS_PER_FILE)):
+        path = root / keys.model_tickets(name, file)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x" * TICKET_BYTES * min(TICKETS_PER_FILE, count - first))
 
 
 def measure_rival() -> dict[str, str]:
     """MLflow's figures, measured by this file under an interpreter that uv makes for it."""
+    if shutil.which("uv") is None:
+        print("MLflow could not be measured: there is no `uv` to install it with", file=sys.stderr)
+        return {}
     with_packages = [word for package in MLFLOW for word in ("--with", package)]
     argv = ["uv", "run", "--no-project", "--quiet", *with_packages, "python", __file__, "--as-rival"]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -107,6 +245,26 @@ def rival(folder: Path) -> dict[str, str]:
 
         newest()
         figures[f"newest of {size:,}: p50, p99 ms"] = spread(timed(newest, READS // 10))
+
+    def page() -> None:
+        found = client.search_model_versions("name='digits'", max_results=PAGE, order_by=["version_number DESC"])
+        assert len(found) == PAGE
+
+    def found() -> None:
+        assert len(client.search_model_versions("name='digits' and run_id='r-0001'")) == 1
+
+    figures[f"newest {PAGE} of {SIZES[-1]:,} versions: p50, p99 ms"] = spread(timed(page, READS // 10))
+    figures[f"one found among {SIZES[-1]:,}, s"] = f"{timed(found, 1)[0]:.2f}"
+    uri = f"sqlite:///{folder}/models.db"
+    many = MlflowClient(registry_uri=uri, tracking_uri=uri)
+    many.create_registered_model("digits")
+    insert_models(folder / "models.db", MODELS)
+
+    def page_of_models() -> None:
+        assert len(many.search_registered_models(max_results=PAGE)) == PAGE
+
+    page_of_models()
+    figures[f"first {PAGE} of {MODELS:,} models: p50, p99 ms"] = spread(timed(page_of_models, READS // 10))
     uri = f"sqlite:///{folder}/writers.db"
     MlflowClient(registry_uri=uri, tracking_uri=uri).create_registered_model("digits")
     clients: dict[int, MlflowClient] = {}
@@ -126,9 +284,29 @@ def insert_versions(database: Path, count: int) -> None:
     with sqlite3.connect(database) as connection:
         connection.executemany(
             "INSERT INTO model_versions"
+            " (name, version, creation_time, last_updated_time, source, current_stage, status, run_id)"
+            " VALUES ('digits', ?, ?, ?, 's', 'None', 'READY', ?)",
+            (
+                (number, number, number, "r-0001" if number == max(1, count - 900) else "r-0002")
+                for number in range(1, count + 1)
+            ),
+        )
+
+
+def insert_models(database: Path, count: int) -> None:
+    import sqlite3
+
+    names = [f"m{number:05d}" for number in range(count)]
+    with sqlite3.connect(database) as connection:
+        connection.executemany(
+            "INSERT INTO registered_models (name, creation_time, last_updated_time) VALUES (?, 1, 1)",
+            ((name,) for name in names),
+        )
+        connection.executemany(
+            "INSERT INTO model_versions"
             " (name, version, creation_time, last_updated_time, source, current_stage, status)"
-            " VALUES ('digits', ?, ?, ?, 's', 'None', 'READY')",
-            ((number, number, number) for number in range(1, count + 1)),
+            " VALUES (?, 1, 1, 1, 's', 'None', 'READY')",
+            ((name,) for name in names),
         )
 
 

@@ -4,17 +4,22 @@ import msgspec
 
 from tensoryard.registry.deletions import deletion_of
 from tensoryard.registry.events import add_event, last_event
-from tensoryard.registry.records import Event, now, whoami
+from tensoryard.registry.records import Event, decode, now, whoami
 from tensoryard.store import Store, keys
 from tensoryard.store.parallel import each
 
 
 def aliases_of(store: Store, name: str) -> dict[str, int]:
     """The version number of each alias that names one, in the order of the aliases."""
-    known = [child.removesuffix("/") for child in store.children(keys.model_aliases(name))]
-    events = each(store, lambda alias: last_event(store, keys.model_aliases(name, alias)), known)
-    named = zip(known, events, strict=True)
-    return {alias: event.version for alias, event in named if event is not None and event.version is not None}
+    prefix = keys.model_aliases(name)
+    newest: dict[str, str] = {}
+    for entry in store.list(prefix):
+        alias, _, number = entry.key.removeprefix(prefix).partition("/")
+        if keys.parse_numbered(number) is not None:
+            newest[alias] = entry.key  # in the order of their numbers, so the last one stays
+    events = each(store, lambda key: decode(store.read(key), key, Event), newest.values())
+    named = zip(newest, events, strict=True)
+    return {alias: event.version for alias, event in named if event.version is not None}
 
 
 def alias_number(store: Store, name: str, alias: str) -> int | None:

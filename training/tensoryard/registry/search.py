@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from tensoryard.errors import CorruptRecordError, NotFoundError, UsageError
-from tensoryard.registry.records import ModelVersion
+from tensoryard.registry.deletions import deletion_of
+from tensoryard.registry.records import ModelVersion, decode_version
 from tensoryard.registry.registry import Registry
 from tensoryard.registry.sources import nearest
 from tensoryard.registry.tickets import highest_number
@@ -48,7 +49,10 @@ def search(
         if strange:
             strange = {one for one in strange if value_of(one, version) is None}
             known |= names_of(version)
-        if all(holds(clause, version) for clause in clauses):
+        # Whether one is deleted is asked of those that are left.
+        if all(holds(clause, version) for clause in clauses) and (
+            looked_at is None or deletion_of(registry.store, version.name, version.version) is None
+        ):
             yield version
     if known and strange:
         one = sorted(strange)[0]
@@ -76,9 +80,10 @@ def _candidates(
     wanted = sorted((one for one in numbered if before is None or one[1] < before), key=lambda one: (one[0], -one[1]))
 
     def read(one: tuple[str, int]) -> ModelVersion | CorruptRecordError | None:
+        key = keys.model_version(*one)
         try:
-            return registry.get(*one)
-        except NotFoundError:  # deleted
+            return decode_version(store.read(key), key, *one)
+        except NotFoundError:
             return None
         except CorruptRecordError as error:
             return error
