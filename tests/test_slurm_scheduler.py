@@ -118,6 +118,11 @@ def test_a_task_that_was_stopped_from_outside_decides_nothing_while_slurm_has_th
     assert told.seen("PENDING", "BeginTime").phase is Phase.WAITING
 
 
+def test_a_job_that_slurm_has_forgotten_before_it_began_is_submitted_anew(told: Told) -> None:
+    told.scheduler._runs["test-0001"].submitted_at -= 60
+    assert told.seen(None) == Seen(Phase.WAITING, "Slurm does not know job 7 any more; the run is started again")
+
+
 def test_files_are_believed_before_squeue_is_asked(told: Told) -> None:
     told.began()
     told.write("tasks/worker-0.json", {"exit_code": 0, "stopped": False})

@@ -110,6 +110,36 @@ signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(open("outputs/saved
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_job_that_is_put_back_into_the_queue_goes_on_from_its_checkpoint(
+    slurm: SlurmCluster, yard: Yard, way: str
+) -> None:
+    """As preemption does, and the watcher of a Spot machine: its tasks get a TERM, and its end decides nothing."""
+    run = start(yard, way)
+    first = run.job.tasks()[0].name
+    slurm.run("scontrol", "requeue", yard.record(run, "launch/slurm.json")["job"])
+    wait_until(lambda: run.state().stage == "Scaling", "the run waits for nodes again")
+    wait_until(lambda: yard.log(run, first).count("begins at") == 2, "the run began again")
+    enough(yard, run)
+    assert end_of(slurm, yard, run) == ("Completed", None)
+    assert int(yard.log(run, first).splitlines()[-2].split()[-1]) > 0
+
+
+def test_a_job_that_somebody_else_cancels_is_failed_and_says_so(slurm: SlurmCluster, yard: Yard) -> None:
+    run = start(yard, "parameter_server")
+    job = yard.record(run, "launch/slurm.json")["job"]
+    slurm.run("scancel", job)
+    assert end_of(slurm, yard, run) == ("Failed", f"Slurm's job {job} was canceled in Slurm, not by tyard")
+
+
+def test_a_run_that_takes_longer_than_it_may_keeps_its_checkpoint(slurm: SlurmCluster, yard: Yard) -> None:
+    run = start(yard, "single", max_run_duration_seconds=1)
+    stage, reason = end_of(slurm, yard, run)
+    assert stage == "Failed"
+    assert str(reason).endswith(": it ran longer than max_run_duration_seconds allows (1 s)")
+    assert [file.path for file in run.outputs().files] == ["outputs/worker-0.step"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_run_that_is_canceled_may_save_and_leaves_nothing(slurm: SlurmCluster, yard: Yard, way: str) -> None:
     run = start(yard, way, SAVES + TRAINS)
     run.request_cancel()

@@ -63,6 +63,8 @@ class _Run:
         self.ended_in_full_at = 0.0
         self.doubted_at: float | None = None
         self.restarts = 0
+        self.newest: tuple[str, int] | None = None
+        self.first_seen = 0.0
         self.lock = threading.Lock()
 
 
@@ -184,6 +186,9 @@ class SlurmScheduler:
         if run.stopped_at is not None:
             self._insist(run, run.job)
         attempt = attempt_of(run.folder, run.job)
+        if attempt is not None and (run.job, attempt.restart) != run.newest:
+            # By this machine's clock: a node's own may be another.
+            run.newest, run.first_seen = (run.job, attempt.restart), time.time()
         if attempt is not None and attempt.ended and is_settled(str(run.folder)):
             return Seen(Phase.OVER)
         row = self._table.row(run.job)
@@ -196,9 +201,8 @@ class SlurmScheduler:
         if row.state in _FINAL:
             return self._ended(run, row, attempt)
         run.doubted_at = None
-        # Begun after the listing was asked for: the script's own mark is the newer word.
-        begun = attempt is not None and not attempt.ended and attempt.began_at > self._table.asked_at
-        if begun or row.state in _RUNNING:
+        # Seen to have begun after the listing was asked for: the script's own mark is the newer word.
+        if row.state in _RUNNING or (attempt and not attempt.ended and run.first_seen > self._table.asked_at):
             return Seen(Phase.RUNNING)
         return Seen(Phase.WAITING, self._in_words(run, row, attempt))
 
@@ -221,6 +225,8 @@ class SlurmScheduler:
             return Seen(Phase.OVER, f"Slurm's job {row.job} {_ENDED[row.state]}")
         if row.state in _LOST:
             return self._restart(run, row)
+        if attempt is None and not row.state:
+            return self._restart(run, row, f"Slurm does not know job {row.job} any more")
         # The script ended in good order, or before it began: nothing was lost.
         if attempt is None or (attempt.ended and is_settled(str(run.folder))):
             return Seen(Phase.OVER)
@@ -242,14 +248,17 @@ class SlurmScheduler:
         run.look_at = time.monotonic() + 1.0
         return Seen(Phase.RUNNING)
 
-    def _restart(self, run: _Run, row: Row) -> Seen:
+    def _restart(self, run: _Run, row: Row, why: str | None = None) -> Seen:
         """Submit the run anew: what it had in ./outputs is there for it to go on from."""
         run.restarts += 1
         if run.restarts > MOST_RESTARTS or run.asked is None:
-            return Seen(Phase.OVER, f"nodes were lost {run.restarts} times, last with Slurm's job {row.job}")
+            return Seen(
+                Phase.OVER, f"it was started {run.restarts} times, and each time Slurm lost its job or a node"
+            )
         make_way(run.folder, row.job)
         run.job, run.doubted_at, run.retry_at = None, None, 0.0
-        return Seen(Phase.WAITING, f"a node of {row.nodes or 'the run'} was lost; the run is started again")
+        why = why or f"a node of {row.nodes or 'the run'} was lost"
+        return Seen(Phase.WAITING, f"{why}; the run is started again")
 
     def _signal(self, run: _Run, job: str) -> None:
         """Tell the tasks of a job to stop, or Slurm not to start it."""

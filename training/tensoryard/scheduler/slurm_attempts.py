@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 
 class Attempt(NamedTuple):
-    """The newest attempt of a job. ended: its launch script has; began_at: seconds since the epoch, by the node."""
+    """The newest attempt of a job. restart: counted by Slurm, from 0; ended: its launch script has."""
 
     restart: int
     ended: bool
-    began_at: float
     hosts: tuple[str, ...]
 
 
@@ -29,9 +28,7 @@ def attempt_of(folder: Path, job: str) -> Attempt | None:
     began: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         began = json.loads((attempts / f"{newest}.began").read_text())
-    return Attempt(
-        max(numbers), f"{newest}.ended" in names, float(began.get("at", 0.0)), tuple(began.get("hosts", ()))
-    )
+    return Attempt(max(numbers), f"{newest}.ended" in names, tuple(began.get("hosts", ())))
 
 
 def owner(folder: Path) -> str | None:
