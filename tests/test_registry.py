@@ -1,7 +1,5 @@
 """What people rely on in the registry: versions are whole, numbered once, verified, and their past is kept."""
 
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -372,52 +370,6 @@ def test_an_alias_moved_by_many_at_once_keeps_every_move(
     ]
     assert [event.get("previous") for event in by_number] == [None] + [event["version"] for event in by_number[:-1]]
     assert registry.get("digits", "champion").version == by_number[-1]["version"]
-
-
-class DyingStore:
-    """A store whose process ends, as by kill -9, when the n-th call comes."""
-
-    def __init__(self, store: Store, dies_at: int) -> None:
-        self._store, self._left = store, dies_at
-
-    def __getattr__(self, name: str) -> Any:
-        self._left -= 1
-        if self._left == 0:
-            os._exit(9)
-        return getattr(self._store, name)
-
-
-@pytest.mark.parametrize("nonce", [None, "once"])
-@pytest.mark.parametrize("copy", [False, True])
-def test_a_register_killed_at_any_call_leaves_a_whole_version_or_none(
-    registry: Registry, store: Store, nonce: str | None, copy: bool
-) -> None:
-    make_run(store, "mnist-0007")
-    whole = 0
-    for dies_at in range(1, 100):
-        name = f"m{dies_at}"
-
-        def register(dies_at: int = dies_at, name: str = name) -> None:
-            dying: Any = DyingStore(store, dies_at)
-            Registry(dying).register_run_files(name, "mnist-0007", "outputs/model", nonce=nonce, copy=copy)
-            os._exit(0)
-
-        child = multiprocessing.get_context("fork").Process(target=register)
-        child.start()
-        child.join()
-        versions = list(registry.list_versions(name)) if name in registry.list_models() else []
-        whole += len(versions)
-        assert all(registry.verify_version(version) == [] for version in versions)
-        # The retry succeeds, and makes no second version where the caller named the attempt.
-        retried = registry.register_run_files(name, "mnist-0007", "outputs/model", nonce=nonce, copy=copy)
-        assert len(list(registry.list_versions(name))) == (1 if nonce else len(versions) + 1)
-        assert registry.get(name) == retried
-        if child.exitcode == 0:
-            break
-
-    assert child.exitcode == 0
-    assert dies_at > 10
-    assert whole == 1
 
 
 def test_alias_names_the_version_it_was_last_given(registry: Registry, folder: Path) -> None:

@@ -212,7 +212,7 @@ def test_who_registers_again_without_a_nonce_is_told_where_to_look(
     steady: Registry, network: Faulty, blob_account: BlobAccount
 ) -> None:
     registry = Registry(BlobStore(replace(blob_account, endpoint=network.endpoint), QUICK))
-    network.again(lambda asked: "answer lost" if "/versions/" in asked.path else None)
+    network.again(lambda asked: "answer lost" if "/versions/" in asked.path and asked.method == "PUT" else None)
 
     with pytest.raises(StoreError, match="model `digits`: whether a version was registered is not known: ") as caught:
         _register(registry, "digits")
