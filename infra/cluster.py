@@ -11,6 +11,7 @@ from pulumi_azure_native import compute, managedidentity
 from infra import machine, node_config
 from infra.exceptions import policy_exception
 from infra.names import ADMIN, Place
+from infra.review import prices
 from infra.settings import Cluster as ClusterSettings
 from infra.sizes import Size
 
@@ -98,6 +99,7 @@ class Cluster(pulumi.ComponentResource):
             "gpuModel": size.gpu_model,
             "vcpu": size.vcpu,
             "memoryGib": size.memory_gib,
+            "hourlyUsd": _hourly(settings, size),
         }
         if not args.encryption_at_host:
             policy_exception("host-encryption-off", self.scale_set, machine.HOST_ENCRYPTION_OFF)
@@ -162,8 +164,19 @@ def _os_disk(settings: ClusterSettings, size: Size) -> compute.VirtualMachineSca
         delete_option="Delete",
         caching=compute.CachingTypes.READ_WRITE,
         disk_size_gb=OS_DISK_GIB,
-        managed_disk=managed(storage_account_type="Premium_LRS" if size.premium_storage else "Standard_LRS"),
+        managed_disk=managed(storage_account_type=_disk_kind(size)),
     )
+
+
+def _hourly(settings: ClusterSettings, size: Size) -> list[float] | None:
+    """USD of an hour of a node, lowest and highest, for the cost of runs; None where no price is known."""
+    disk = None if settings.ephemeral_os_disk else prices.disk_step(_disk_kind(size), OS_DISK_GIB)
+    found = prices.node_hour(size.name, spot=settings.spot, disk=disk)
+    return [round(amount, 4) for amount in found] if found is not None else None
+
+
+def _disk_kind(size: Size) -> str:
+    return "Premium_LRS" if size.premium_storage else "Standard_LRS"
 
 
 def _network_profile(

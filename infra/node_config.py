@@ -94,6 +94,7 @@ CONTEXTS = {
             _program("fail"),
             _unit("tyard-reconcile.service"),
             _unit("tyard-reconcile.timer"),
+            _unit("tyard-controller.service"),
         ),
     ),
     "worker": Context(

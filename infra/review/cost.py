@@ -128,7 +128,7 @@ def _lines(index: Index) -> Iterator[Line]:
             yield _by_month(machine.name, disk[0], disk[1])
     for disk_resource in index.of("compute:Disk"):
         kind = str(dig(disk_resource.inputs, "sku", "name") or "Standard_LRS")
-        found = _disk(kind, int(disk_resource.inputs.get("diskSizeGB") or 0))
+        found = prices.disk_step(kind, int(disk_resource.inputs.get("diskSizeGB") or 0))
         if found:
             yield _by_month(disk_resource.name, found[0], found[1])
     for address in index.of("network:PublicIPAddress"):
@@ -157,14 +157,8 @@ def _os_disk(disk: Any) -> tuple[str, Price] | None:
     """The step that an OS disk is billed as; None for one on the host, which costs nothing."""
     if dig(disk, "diffDiskSettings", "option") == "Local":
         return None
-    return _disk(str(dig(disk, "managedDisk", "storageAccountType") or "Standard_LRS"), dig(disk, "diskSizeGB") or 64)
-
-
-def _disk(kind: str, gib: int) -> tuple[str, Price] | None:
-    for most, price in prices.DISKS.get(kind, {}).items():
-        if gib <= most:
-            return f"disk {kind}, {most} GiB", price
-    return None
+    kind = str(dig(disk, "managedDisk", "storageAccountType") or "Standard_LRS")
+    return prices.disk_step(kind, dig(disk, "diskSizeGB") or 64)
 
 
 def _nodes(index: Index) -> Iterator[NodeHour]:
@@ -176,7 +170,9 @@ def _nodes(index: Index) -> Iterator[NodeHour]:
         spot = profile.get("priority") == "Spot"
         most = dig(facts, scale_set.name, "maxNodes")
         price = prices.MACHINES.get(size)
-        if price is None:
+        disk = _os_disk(dig(profile, "storageProfile", "osDisk"))
+        hourly = prices.node_hour(size, spot=spot, disk=disk)
+        if price is None or hourly is None:
             yield NodeHour(
                 cluster=scale_set.name,
                 size=size,
@@ -189,10 +185,6 @@ def _nodes(index: Index) -> Iterator[NodeHour]:
                 source="",
             )
             continue
-        low, high = (share / 100 for share in prices.SPOT_PERCENT) if spot else (1.0, 1.0)
-        disk = _os_disk(dig(profile, "storageProfile", "osDisk"))
-        extra = disk[1].amount / HOURS_A_MONTH if disk else 0.0
-        hourly = (price.amount * low + extra, price.amount * high + extra)
         share = f" x {prices.SPOT_PERCENT[0]}-{prices.SPOT_PERCENT[1]} % (Spot)" if spot else ""
         disk_text = f" + {disk[0]} {disk[1].amount:g} / {HOURS_A_MONTH} h" if disk else ", disk on the host"
         yield NodeHour(

@@ -112,3 +112,21 @@ FREE = frozenset(
         "keyvault:Secret",
     }
 )
+
+
+def disk_step(kind: str, gib: int) -> tuple[str, Price] | None:
+    """The step that a managed disk is billed as: its name and price; None where none is known."""
+    for most, price in DISKS.get(kind, {}).items():
+        if gib <= most:
+            return f"disk {kind}, {most} GiB", price
+    return None
+
+
+def node_hour(size: str, *, spot: bool, disk: tuple[str, Price] | None) -> tuple[float, float] | None:
+    """USD of an hour of a node with its disk, lowest and highest (they differ for Spot); None without a price."""
+    price = MACHINES.get(size)
+    if price is None:
+        return None
+    low, high = (share / 100 for share in SPOT_PERCENT) if spot else (1.0, 1.0)
+    extra = disk[1].amount / HOURS_A_MONTH if disk else 0.0
+    return price.amount * low + extra, price.amount * high + extra

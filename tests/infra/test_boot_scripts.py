@@ -153,7 +153,12 @@ def test_a_head_becomes_what_its_workspace_says(metadata: Metadata, tmp_path: Pa
     settings = json.loads((root / "srv/tensoryard/.tensoryard/workspace.json").read_text())
     assert settings == {"name": "dev", "azure": TOLD["connect"]}
     assert "AZURE_CLIENT_ID=the-client" in (root / "etc/tensoryard/environment").read_text().splitlines()
-    assert ran == ["exportfs -ra", "systemctl is-active --quiet slurmctld", "scontrol reconfigure"]
+    assert ran == [
+        "systemctl try-restart tyard-controller.service",
+        "exportfs -ra",
+        "systemctl is-active --quiet slurmctld",
+        "scontrol reconfigure",
+    ]
 
 
 def test_a_head_that_runs_takes_up_what_pulumi_changed_and_nothing_else(metadata: Metadata, tmp_path: Path) -> None:

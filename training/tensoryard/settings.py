@@ -31,7 +31,11 @@ class AzureHead(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class AzureCluster(msgspec.Struct, frozen=True, rename="camel"):
-    """A scale set of GPU machines, and what one of its nodes has."""
+    """
+    A scale set of GPU machines, and what one of its nodes has.
+
+    hourly_usd: list price of an hour of a node, lowest and highest, as the program had it; None where it had none.
+    """
 
     vm_size: str
     max_nodes: int
@@ -41,6 +45,7 @@ class AzureCluster(msgspec.Struct, frozen=True, rename="camel"):
     gpu_model: str
     vcpu: int
     memory_gib: float
+    hourly_usd: tuple[float, float] | None = None
 
 
 class AzureContainers(msgspec.Struct, frozen=True, rename="camel"):

@@ -1,0 +1,51 @@
+"""What runs used: only the time in which nodes were theirs, each time that they ran."""
+
+import pytest
+
+from tensoryard.cost import Cost, cluster_of_target, run_cost, total
+from tensoryard.run import Event, RunState
+from tensoryard.settings import AzureCluster
+
+T4 = AzureCluster(
+    vm_size="Standard_NC4as_T4_v3", max_nodes=4, spot=True, scale_set="x", gpu_count=1, gpu_model="", vcpu=4,
+    memory_gib=28, hourly_usd=(0.0526, 0.2104),
+)  # fmt: skip
+
+
+def state(*stages: tuple[float, str]) -> RunState:
+    made = RunState()
+    for at, stage in stages:
+        made.add(Event(time=at, stage=stage))
+    return made
+
+
+def test_waiting_preparing_and_what_comes_after_use_no_node() -> None:
+    ran = state((0, "Preparing"), (100, "Scaling"), (400, "Running"), (1000, "Post-processing"), (1100, "Completed"))
+
+    assert run_cost(ran, 2).node_seconds == 1200
+
+
+def test_a_run_that_lost_its_nodes_used_them_both_times() -> None:
+    ran = state((0, "Running"), (600, "Scaling"), (900, "Running"), (1500, "Failed"))
+    found = run_cost(ran, 3, T4)
+
+    assert found.node_seconds == 3600
+    assert found.usd == pytest.approx((0.0526, 0.2104))
+
+
+def test_a_run_that_runs_has_used_its_nodes_until_now() -> None:
+    assert run_cost(state((100, "Running")), 4, now=110).node_seconds == 40
+    assert run_cost(state((0, "Preparing"), (5, "Canceled")), 4, now=99) == Cost(node_seconds=0, usd=None)
+
+
+def test_in_total_what_has_no_price_counts_as_time_only() -> None:
+    costs = [Cost(node_seconds=10, usd=(1, 2)), Cost(node_seconds=5, usd=None), Cost(node_seconds=1, usd=(3, 4))]
+
+    assert total(costs) == Cost(node_seconds=16, usd=(4, 6))
+    assert total([]) == Cost(node_seconds=0, usd=None)
+
+
+def test_only_targets_of_the_workspace_have_a_price() -> None:
+    assert cluster_of_target("gpucluster", {"gpucluster": T4}) is T4
+    assert cluster_of_target("local", {"gpucluster": T4}) is None
+    assert cluster_of_target({"slurm": {}}, {"gpucluster": T4}) is None
