@@ -166,6 +166,10 @@ WRONG: dict[str, tuple[Callable[[Store], None], list[tuple[str, int | None, str]
         _copy(RECORD, "models/digits/versions/000000002.json"),
         [("key", None, "nothing that the registry makes")],
     ),
+    "version 0": (
+        _copy(RECORD, keys.model_version("digits", 0)),
+        [("key", None, "nothing that the registry makes")],
+    ),
     "no model": (_put("models/.DS_Store", b""), [("key", None, "nothing that the registry makes")]),
     "capitals": (_copy(keys.model_tickets("letters", 0), keys.model_tickets("Letters", 0)), [("name", None, "case")]),
 }

@@ -449,6 +449,16 @@ def test_what_is_not_there_is_answered_with_the_nearest(registry: Registry, fold
             call()
 
 
+def test_a_folder_of_a_writer_that_was_killed_is_no_model(tmp_path: Path) -> None:
+    registry = Registry(FileStore(tmp_path))
+    (tmp_path / "models" / "digits" / "tickets").mkdir(parents=True)
+
+    with pytest.raises(NotFoundError, match="there is no such model") as caught:
+        registry.get("digits")
+    assert caught.value.hint is None
+    assert check_registry(registry.store).models == 0
+
+
 def test_a_page_goes_on_where_the_last_one_ended(registry: Registry, folder: Path) -> None:
     for _ in range(5):
         registry.register_folder("digits", folder)

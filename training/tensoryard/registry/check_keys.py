@@ -71,7 +71,7 @@ def _sorted_in(kept: Kept, entry: Entry) -> bool:
     rest = key[len(keys.model(name)) :]
     if found := _VERSION.fullmatch(rest):
         number = int(found[1])
-        if keys.model_version(name, number) != key:
+        if keys.model_version(name, number) != key or number < 1:
             return False
         kept.versions[number] = key
     elif found := _TICKETS.fullmatch(rest):

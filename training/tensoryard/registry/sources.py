@@ -220,7 +220,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """A question that names what is known and most like the name, or None when nothing is."""
     import difflib
 
-    found = difflib.get_close_matches(name, list(known), n=1)
+    # A folder of that very name can be there with nothing in it, of a writer that was killed.
+    found = difflib.get_close_matches(name, [one for one in known if one != name], n=1)
     return f"did you mean `{found[0]}`?" if found else None
 
 
