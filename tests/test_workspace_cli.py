@@ -33,6 +33,7 @@ WORKSPACE: dict[str, Any] = {
             "gpuModel": "T4",
             "vcpu": 4,
             "memoryGib": 28,
+            "hourlyUsd": [0.0526, 0.2104],
         }
     },
 }
