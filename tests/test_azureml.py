@@ -501,6 +501,8 @@ class TestModel:
         assert [model.id for model in Model.list(ws)] == [second.id, first.id, "other:1"]
         assert [model.id for model in Model.list(ws, name="digits", tags=[["stage", "new"]])] == [second.id]
         assert [model.id for model in Model.list(ws, tags=["stage"], latest=True)] == [second.id]
+        assert [model.id for model in Model.list(ws, run_id=run.id, latest=True)] == [second.id, "other:1"]
+        assert Model.list(ws, run_id="mnist-9999") == Model.list(ws, model_framework="TensorFlow", page_count=1) == []
         assert {name: model.version for name, model in ws.models.items()} == {"digits": 2, "other": 1}
         with pytest.raises(NotFoundError):
             Model(ws, "digits", tags=["nothing"])

@@ -193,7 +193,7 @@ def a_version(name: str, number: int, count: int) -> "ModelVersion":
     record = FileRecord(path="m", key="objects/m", size_bytes=1, sha256="0" * 64)
     return ModelVersion(
         name=name, version=number, nonce="n", created_at="t", created_by="b", files=(record,),
-        tree_digest="0" * 64, size_bytes=1, run_id="r-0001" if number == max(1, count - 900) else "r-0002",
+        tree_digest="0" * 64, size_bytes=1, run_id="r-0001" if number == count - 900 else "r-0002",
     )  # fmt: skip
 
 
@@ -287,7 +287,7 @@ def insert_versions(database: Path, count: int) -> None:
             " (name, version, creation_time, last_updated_time, source, current_stage, status, run_id)"
             " VALUES ('digits', ?, ?, ?, 's', 'None', 'READY', ?)",
             (
-                (number, number, number, "r-0001" if number == max(1, count - 900) else "r-0002")
+                (number, number, number, "r-0001" if number == count - 900 else "r-0002")
                 for number in range(1, count + 1)
             ),
         )

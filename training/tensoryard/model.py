@@ -1,5 +1,6 @@
 """Registered models as Python programs use them, with the names and meanings of Azure ML's SDK v1."""
 
+import builtins
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -126,25 +127,29 @@ class Model:
         properties: Labels | None = None,
         run_id: str | None = None,
         latest: bool = False,
+        expand: bool = True,
+        page_count: int = 255,
+        model_framework: str | None = None,
     ) -> "list[Model]":
         """
         Versions of one model or of all, newest first within each model.
 
         tags, properties: only versions that have each of these, a name or a pair of name and value.
-        latest: of each model only the newest version that is left.
+        run_id, model_framework: only those of this run, of this framework. latest: of each model only the newest
+        version that is left. expand and page_count change nothing: a version has all its fields, and all are read.
         """
-        registry = workspace.registry
-        found = []
-        for each in [name] if name is not None else registry.list_models():
-            for record in registry.list_versions(each):
-                if (
-                    _has(record.tags, tags)
-                    and _has(record.properties, properties)
-                    and run_id in (None, record.run_id)
-                ):
-                    found.append(Model._of(workspace, record))
-                    if latest:
-                        break
+        from tensoryard.registry.search import search
+        from tensoryard.registry.where import Clause
+
+        clauses = [Clause("run", "=", run_id)] if run_id is not None else []
+        if model_framework is not None:
+            clauses.append(Clause("properties.model_framework", "=", model_framework))
+        found: builtins.list[Model] = []
+        for record in search(workspace.registry, clauses, name):
+            if latest and found and found[-1].name == record.name:
+                continue
+            if _has(record.tags, tags) and _has(record.properties, properties):
+                found.append(Model._of(workspace, record))
         return found
 
     def download(self, target_dir: str | Path = ".", exist_ok: bool = False) -> str:

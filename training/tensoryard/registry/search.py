@@ -75,6 +75,8 @@ def _candidates(
 ) -> Iterator[ModelVersion]:
     store = registry.store
     prefix = keys.MODELS if name is None else keys.model(name, "versions/")
+    if name is not None:
+        narrow = narrow | {"model": name}
     found = {*store.find_by_tags(narrow, prefix), *_fresh(store, prefix)}
     numbered = (parsed for key in found if (parsed := keys.parse_model_version(key)))
     wanted = sorted((one for one in numbered if before is None or one[1] < before), key=lambda one: (one[0], -one[1]))
