@@ -25,7 +25,7 @@ from tensoryard.errors import NotFoundError
 from tensoryard.registry import Registry
 from tensoryard.registry.check import check_registry
 from tensoryard.registry.gc import collect
-from tensoryard.store import Store, blob_upload, keys, transfer
+from tensoryard.store import Store, blob_copy, blob_upload, keys, transfer
 from tensoryard.store.blob import BlobStore
 from tensoryard.store.file import FileStore
 from tensoryard.store.transfer import sha256_key
@@ -313,6 +313,8 @@ def many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of a few parts is large."""
     monkeypatch.setattr(blob_upload, "WHOLE_BYTES", 0)
     monkeypatch.setattr(blob_upload, "BLOCK_BYTES", 100_000)
+    monkeypatch.setattr(blob_copy, "ONE_REQUEST_BYTES", 1000)
+    monkeypatch.setattr(blob_copy, "BLOCK_BYTES", 3000)
     monkeypatch.setattr(transfer, "CHUNK_BYTES", 100_000)
     monkeypatch.setattr(transfer, "RESUMED_FROM_BYTES", 100_000, raising=False)
 
