@@ -81,6 +81,8 @@ OPERATIONS: dict[str, Callable[[BlobStore, Path], Any]] = {
     "set tags": lambda store, path: store.set_tags("m/old", {"c": "3"}),
     "find": lambda store, path: list(store.find_by_tags({"a": "1"}, "m/")),
     "delete": lambda store, path: store.delete("m/old"),
+    "delete seen": lambda store, path: store.delete("m/old", etag=getattr(store.stat("m/old"), "etag", "")),
+    "touch": lambda store, path: store.touch("m/old"),
 }
 
 
