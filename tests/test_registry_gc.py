@@ -256,6 +256,16 @@ def test_killed_at_any_call_the_next_one_does_the_rest(tmp_path: Path) -> None:
     assert at > 8
 
 
+def test_what_a_killed_clean_up_left_goes_with_the_next_one_after_a_day(store: Store) -> None:
+    for word in ("old", "young"):
+        store.put(keys.clean_up_clock(word), b"")
+    old = aged(store)
+    old._old = {one for one in old._old if one[0] == keys.clean_up_clock("old")}
+
+    collect(old, apply=True)
+    assert [entry.key for entry in store.list("")] == [keys.clean_up_clock("young")]
+
+
 def test_two_clean_ups_at_once_do_not_trip_over_each_other(
     store: Store, tmp_path: Path, processes: Callable[[int, Callable[[int], None]], list[int]]
 ) -> None:

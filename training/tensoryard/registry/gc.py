@@ -216,6 +216,9 @@ def _store_clock(store: Store) -> float:
         store.delete(key)
     if entry is None:
         raise NotFoundError(f"`{key}`: was removed by somebody else", "try again")
+    for left in store.list(keys.clean_up_clock("")):  # by clean-ups that were killed
+        if left.modified_at <= entry.modified_at - DAY_S:
+            store.delete(left.key)
     return entry.modified_at
 
 
