@@ -97,6 +97,7 @@ def test_one_fault_at_any_request_of_an_operation_changes_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(blob_upload, "WHOLE_BYTES", 0)
     monkeypatch.setattr(blob_upload, "BLOCK_BYTES", 100_000)
     operation = OPERATIONS[name]
     path = _prepared(steady, tmp_path)
@@ -476,6 +477,7 @@ def test_tags_of_any_signs_come_back_and_too_many_are_refused(steady: BlobStore)
 def test_two_large_uploads_of_one_key_are_never_mixed(
     steady: BlobStore, blob_account: BlobAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(blob_upload, "WHOLE_BYTES", 0)
     monkeypatch.setattr(blob_upload, "BLOCK_BYTES", 50_000)
     files = [tmp_path / str(number) for number in range(4)]
     for number, path in enumerate(files):

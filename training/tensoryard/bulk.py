@@ -1,6 +1,6 @@
 """Many files at once: failures are collected; what waits is dropped when the user says so, or too much fails."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from threading import Condition, Event, Lock
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -9,9 +9,10 @@ from tensoryard.errors import StoreError, TensoryardError
 # On a folder; more on a network, where a worker waits most of the time.
 AT_ONCE = 8
 AT_ONCE_AWAY = 16
-# A large file is sent in pieces side by side already, 64 MiB of them.
-LARGE_BYTES = 8 << 20
-_LARGE_AT_ONCE = 2
+# What of a file is in memory, at most: of a larger one pieces go side by side already.
+_HELD_BYTES = 64 << 20
+# Of all files that are under way together.
+_ROOM_BYTES = 192 << 20
 # The account is away or a role is missing: the rest would fail too, each after all its tries.
 _GIVE_UP_AFTER = 5
 _SHOWN = 5
@@ -50,19 +51,19 @@ def each_file(items: Sequence[Item], work: Callable[[Item, Event], None], at_onc
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    large = iter([item for item in items if item.size_bytes > LARGE_BYTES])
-    small = iter([item for item in items if item.size_bytes <= LARGE_BYTES])
+    # The largest first, so that none of them is left to go alone at the end.
+    queue = iter(sorted(items, key=lambda item: item.size_bytes, reverse=True))
     lock, stop, idle = Lock(), Event(), Condition()
-    active = 0
+    active = held = 0
     failed: list[Failed] = []
     done = 0
 
-    def worker(*queues: Iterator[Item]) -> None:
+    def worker() -> None:
         nonlocal active
         with idle:
             active += 1
         try:
-            work_off(*queues)
+            work_off()
         finally:
             with idle:
                 active -= 1
@@ -72,38 +73,52 @@ def each_file(items: Sequence[Item], work: Callable[[Item, Event], None], at_onc
         # Not the pool's own wait: a thread that was being started when Ctrl-C came is not among its threads.
         with idle:
             stop.set()
+            idle.notify_all()
             idle.wait_for(lambda: not active)
         pool.shutdown(wait=True, cancel_futures=True)
 
-    def work_off(*queues: Iterator[Item]) -> None:
+    def enter(size_bytes: int) -> None:
+        nonlocal held
+        with idle:
+            idle.wait_for(lambda: held + size_bytes <= _ROOM_BYTES or stop.is_set())
+            held += size_bytes
+
+    def leave(size_bytes: int) -> None:
+        nonlocal held
+        with idle:
+            held -= size_bytes
+            idle.notify_all()
+
+    def work_off() -> None:
         nonlocal done
-        for queue in queues:
-            while not stop.is_set():
-                with lock:
-                    item = next(queue, None)
-                if item is None:
-                    break
-                try:
+        while not stop.is_set():
+            with lock:
+                item = next(queue, None)
+            if item is None:
+                return
+            takes = min(item.size_bytes, _HELD_BYTES)
+            enter(takes)
+            try:
+                if not stop.is_set():
                     work(item, stop)
-                except Stopped:
-                    return
-                except TensoryardError as error:
-                    with lock:
-                        failed.append(Failed(item.name, error))
-                        if len(failed) >= _GIVE_UP_AFTER:
-                            stop.set()
-                except BaseException:
-                    stop.set()
-                    raise
-                else:
                     with lock:
                         done += 1
+            except Stopped:
+                return
+            except TensoryardError as error:
+                with lock:
+                    failed.append(Failed(item.name, error))
+                    if len(failed) >= _GIVE_UP_AFTER:
+                        stop.set()
+            except BaseException:
+                stop.set()
+                raise
+            finally:
+                leave(takes)
 
     pool = ThreadPoolExecutor(at_once, "tyard-file")
     try:
-        workers = [pool.submit(worker, large, small) for _ in range(min(_LARGE_AT_ONCE, len(items)))]
-        workers += [pool.submit(worker, small) for _ in range(min(at_once, len(items)) - len(workers))]
-        for one in workers:
+        for one in [pool.submit(worker) for _ in range(min(at_once, len(items)))]:
             one.result()
     finally:
         _whatever_is_pressed(end)

@@ -53,7 +53,8 @@ def upload(src: Path, target: str | None, overwrite: bool, dry_run: bool, as_jso
     Upload a folder's files, or one file.
 
     They go below TARGET, a folder of the datastore; left out, it is the name of the folder SRC, and for a file the
-    top. Files that are there with the same bytes are left alone: the same command again sends what is missing.
+    top. Files that are there with the same bytes are left alone: the same command again sends what is missing, also of
+    a large file that was cut off and has not changed since.
 
     \b
     Examples:
@@ -88,7 +89,8 @@ def download(path: str, folder: Path, overwrite: bool, dry_run: bool, as_json: b
     Download a folder or file of the datastore.
 
     What is below PATH is written into the folder `--to`; a PATH of `.` is all of the datastore. Files that are
-    there with the same bytes are left alone: the same command again fetches what is missing.
+    there with the same bytes are left alone: the same command again fetches what is missing. Of a large file that
+    was cut off, a hidden `.tyard-part-...` waits beside it for that.
 
     \b
     Examples:

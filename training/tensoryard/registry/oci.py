@@ -9,9 +9,8 @@ from tensoryard.registry.oci_client import TRIES, BrokenRequestError, Client, wa
 from tensoryard.registry.oci_manifest import Place, config_bytes, digest, digest_of, manifest_bytes
 from tensoryard.registry.records import FileRecord, ModelVersion, check_files, tree_digest
 from tensoryard.store import Store
-from tensoryard.store.transfer import chunks
+from tensoryard.store.transfer import CHUNK_BYTES, chunks
 
-CHUNK_BYTES = 8 << 20
 # A file of one chunk costs round trips, and a larger one the line: only the former gain by company.
 _SMALL_AT_ONCE = 4
 
@@ -121,7 +120,7 @@ def _checked(store: Store, file: FileRecord) -> Iterator[bytes]:
     whole = hashlib.sha256()
     count = 0
     last = b""
-    for chunk in chunks(store, file.key, file.size_bytes, chunk_bytes=CHUNK_BYTES):
+    for chunk in chunks(store, file.key, file.size_bytes):
         if last:
             yield last
         whole.update(chunk)

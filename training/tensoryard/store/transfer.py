@@ -12,11 +12,10 @@ from tensoryard.store import Entry, Store, is_folder
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.keys import CONTENTS, content
 
-# Large enough that one request a chunk costs little, small enough that memory is used again rather than asked for
-# anew, which would cost the processor more than the bytes do.
-CHUNK_BYTES = 2 << 20
-# Of one large value: their 32 MiB are all that a download holds.
-_AHEAD = 16
+# Large enough that one request a chunk costs little, small enough for a node with little memory.
+CHUNK_BYTES = 8 << 20
+# Of one large value: their 48 MiB are all that a download holds.
+_AHEAD = 6
 # What is smaller is fetched again sooner than it is worth to keep the beginning of it.
 RESUMED_FROM_BYTES = 64 << 20
 _REREAD_BYTES = 1 << 20
@@ -164,26 +163,23 @@ def _fill(
             advance(len(piece))
 
 
-def chunks(
-    store: Store, key: str, size_bytes: int | None = None, *, start: int = 0, chunk_bytes: int = 0
-) -> Generator[bytes, None, None]:
+def chunks(store: Store, key: str, size_bytes: int | None = None, *, start: int = 0) -> Generator[bytes, None, None]:
     """
-    The bytes of a key in order, from start on, `CHUNK_BYTES` at a time or as many as chunk_bytes says.
+    The bytes of a key in order, from start on, `CHUNK_BYTES` at a time.
 
     size_bytes: if it is known; it spares a request. Raises NotFoundError when the key is absent.
     """
-    chunk_bytes = chunk_bytes or CHUNK_BYTES
-    if not is_folder(store) and (size_bytes is None or size_bytes >= chunk_bytes):
-        yield from _read_ahead(store, key, start, chunk_bytes)
+    if not is_folder(store) and (size_bytes is None or size_bytes >= CHUNK_BYTES):
+        yield from _read_ahead(store, key, start)
         return
-    while chunk := store.read(key, start, chunk_bytes):
+    while chunk := store.read(key, start, CHUNK_BYTES):
         yield chunk
         start += len(chunk)
-        if len(chunk) < chunk_bytes:
+        if len(chunk) < CHUNK_BYTES:
             return
 
 
-def _read_ahead(store: Store, key: str, first: int, chunk_bytes: int) -> Generator[bytes, None, None]:
+def _read_ahead(store: Store, key: str, first: int) -> Generator[bytes, None, None]:
     """The same over a network, where one request after the other would leave most of it idle."""
     from collections import deque
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -194,8 +190,8 @@ def _read_ahead(store: Store, key: str, first: int, chunk_bytes: int) -> Generat
     waiting: deque[Future[bytes]] = deque()
     pool = ThreadPoolExecutor(_AHEAD, "tyard-read")
     try:
-        for start in range(first, entry.size_bytes, chunk_bytes):
-            length = min(chunk_bytes, entry.size_bytes - start)
+        for start in range(first, entry.size_bytes, CHUNK_BYTES):
+            length = min(CHUNK_BYTES, entry.size_bytes - start)
             waiting.append(pool.submit(store.read, key, start, length))
             if len(waiting) == _AHEAD:
                 yield waiting.popleft().result()
@@ -204,7 +200,7 @@ def _read_ahead(store: Store, key: str, first: int, chunk_bytes: int) -> Generat
     finally:
         pool.shutdown(cancel_futures=True)
     # Contents under their digest never change; who goes on using them gives them a new etag.
-    if entry.size_bytes > chunk_bytes and not key.startswith(CONTENTS):
+    if entry.size_bytes > CHUNK_BYTES and not key.startswith(CONTENTS):
         after = store.stat(key)
         if after is None or (after.etag != entry.etag and after.size_bytes <= entry.size_bytes):
             hint = "wait until nothing writes to it, and try again"
