@@ -34,6 +34,7 @@ def network(blob_account: BlobAccount) -> Iterator[Faulty]:
 @pytest.fixture
 def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Callable[[object], None]]:
     """Makes what is told of each piece, and ends the transfer at one of them; pieces are small here."""
+    monkeypatch.setattr(blob_upload, "WHOLE_BYTES", 0)
     monkeypatch.setattr(blob_upload, "BLOCK_BYTES", BLOCK)
     monkeypatch.setattr(transfer, "CHUNK_BYTES", BLOCK)
     monkeypatch.setattr(transfer, "RESUMED_FROM_BYTES", BLOCK)
