@@ -28,7 +28,7 @@ from launching import Yard, wait_until  # noqa: E402
 from services.slurm import SlurmCluster  # noqa: E402
 from tensoryard.environment.spec import environment_spec  # noqa: E402
 from tensoryard.environment.venv import VenvBuilder  # noqa: E402
-from tensoryard.targets import SlurmOptions, SlurmTarget  # noqa: E402
+from tensoryard.slurm_target import SlurmOptions, SlurmTarget  # noqa: E402
 
 # Seconds since the batch script began: by its process, the one whose parent is slurmstepd.
 FIRST_LINE = """

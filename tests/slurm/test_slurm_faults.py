@@ -12,7 +12,7 @@ from tensoryard.errors import JobError
 from tensoryard.run import RunRecord
 from tensoryard.scheduler import slurm_commands as commands
 from tensoryard.scheduler.slurm_table import SOONEST_S
-from tensoryard.targets import SlurmOptions, SlurmTarget
+from tensoryard.slurm_target import SlurmOptions, SlurmTarget
 
 pytestmark = pytest.mark.parametrize("yard", ["folder"], indirect=True)
 ON_SLURM = {"compute_target": SlurmTarget(SlurmOptions())}

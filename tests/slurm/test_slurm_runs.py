@@ -8,7 +8,7 @@ import pytest
 
 from launching import Yard, parameter_server
 from services.slurm import SlurmCluster
-from tensoryard.targets import SlurmOptions, SlurmTarget
+from tensoryard.slurm_target import SlurmOptions, SlurmTarget
 
 ON_SLURM = {"compute_target": SlurmTarget(SlurmOptions())}
 SAY_WHO = """

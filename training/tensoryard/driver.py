@@ -22,6 +22,7 @@ from tensoryard.workspace import Workspace
 POLL_SECONDS = 0.02
 POLL_LATER_SECONDS = 0.1
 WAITING_SECONDS = 0.25  # hundreds of runs may wait, and the machine is for those that run
+LOOKS_A_SECOND = 500
 # Supervisors kill at once when told so; those that have not by now hang, and are killed from here.
 HUNG_SECONDS = 5.0
 # What a look at a store costs that is not a folder, and how soon a person wants to be heard.
@@ -196,7 +197,9 @@ class RunDriver:
             if kill_asked_at is not None and time.monotonic() - kill_asked_at > HUNG_SECONDS:
                 self.scheduler.sweep(self.run.id, self.folder)
             eased = min(max(POLL_SECONDS, (time.monotonic() - since) / 100), POLL_LATER_SECONDS)
-            time.sleep(WAITING_SECONDS if seen.phase is Phase.WAITING else eased)
+            # All drivers of a controller together look no oftener than that: a thousand runs may wait for days.
+            pause = WAITING_SECONDS if seen.phase is Phase.WAITING else eased
+            time.sleep(max(pause, threading.active_count() / LOOKS_A_SECOND))
 
     def _conclude(self) -> None:
         left = self.scheduler.sweep(self.run.id, self.folder)

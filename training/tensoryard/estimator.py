@@ -10,7 +10,8 @@ import msgspec
 
 from tensoryard.errors import JobError, LayoutError
 from tensoryard.job import DatastoreReference, Job
-from tensoryard.targets import LOCAL, SlurmTarget
+from tensoryard.slurm_target import SlurmTarget
+from tensoryard.targets import LOCAL
 
 if TYPE_CHECKING:
     from tensoryard.experiment import Run

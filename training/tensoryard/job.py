@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tensoryard.errors import JobError, LayoutError
+from tensoryard.slurm_target import SlurmTarget
 from tensoryard.store import keys
-from tensoryard.targets import LOCAL, SlurmTarget
+from tensoryard.targets import LOCAL
 from tensoryard.tf_config import Task, place, spread
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import msgspec
 
 from tensoryard.errors import JobError
 from tensoryard.job import DatastoreReference, Job, ParameterServer, ParameterServerTraining
-from tensoryard.targets import SlurmOptions, SlurmTarget
+from tensoryard.slurm_target import SlurmOptions, SlurmTarget
 
 FieldPath = tuple[str | int, ...]
 

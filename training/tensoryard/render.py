@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from tensoryard import templates
 from tensoryard.errors import JobError, UsageError
 from tensoryard.job import DatastoreReference, Job
-from tensoryard.targets import DIRECTIVE_VALUE, SchedulerName, slurm_options
+from tensoryard.slurm_target import DIRECTIVE_VALUE, slurm_options
+from tensoryard.targets import SchedulerName
 from tensoryard.tf_config import Task, addresses, tf_configs
 
 if TYPE_CHECKING:

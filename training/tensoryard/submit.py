@@ -12,10 +12,11 @@ from tensoryard import snapshot
 from tensoryard.errors import JobError, NotFoundError
 from tensoryard.job import Job, encode_job
 from tensoryard.run import RunRecord, find_run
+from tensoryard.slurm_target import SlurmTarget
 from tensoryard.snapshot import Snapshot
 from tensoryard.store import keys
 from tensoryard.store.tickets import take_number
-from tensoryard.targets import LOCAL, SERVED_HERE, SlurmTarget, queue_name, targets
+from tensoryard.targets import LOCAL, SERVED_HERE, queue_name, targets
 from tensoryard.workspace import Workspace
 
 

@@ -24,7 +24,7 @@ def cluster() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON array.")
 def list_clusters(as_json: bool) -> None:
     """
-    List Slurm's partitions: what a node of each has, how many are up, what runs and waits.
+    List Slurm's partitions, what their nodes have and do.
 
     \b
     Examples:
@@ -58,7 +58,7 @@ def list_clusters(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON array.")
 def nodes(name: str | None, as_json: bool) -> None:
     """
-    List nodes: the state of each in words, since when and why, and whose runs are on it.
+    List nodes: their states in words, why, and whose runs they have.
 
     NAME: of a cluster; left out, the nodes of all.
 
@@ -85,7 +85,7 @@ def nodes(name: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
 def show(name: str, as_json: bool) -> None:
     """
-    Show one cluster: its nodes by state, its runs, and why each waits.
+    Show a cluster: nodes by state, runs, and why each waits.
 
     \b
     Examples:

@@ -244,32 +244,33 @@ def _environments() -> Finding:
 def _controller() -> Finding:
     from tensoryard.controller import controller_lock
     from tensoryard.store import keys
-    from tensoryard.targets import LOCAL
+    from tensoryard.targets import SERVED_HERE
     from tensoryard.workspace import Workspace
 
     waiting: list[str] = []
+    unserved: list[str] = []
     purpose = "runs that are queued"
     try:
         workspace = Workspace.from_config()
-        if workspace.root.is_dir():
-            waiting = list(workspace.store.children(keys.queued(workspace.queue(LOCAL))))
+        for target in SERVED_HERE if workspace.root.is_dir() else ():
+            queued = list(workspace.store.children(keys.queued(workspace.queue(target))))
+            waiting += queued
+            if queued:
+                with controller_lock(workspace, target) as idle:
+                    unserved += queued if idle else []
     except UsageError:
         pass  # another finding tells of a workspace that cannot be
     except StoreError as error:
         return Finding(name="controller", ok=False, found=error.message, needed_for=purpose, fix=error.hint)
-    idle = True
-    if waiting:
-        with controller_lock(workspace) as idle:
-            pass
-    stale = bool(waiting) and idle
-    runs = ", ".join(waiting[:3]) + (f" and {len(waiting) - 3} more" if len(waiting) > 3 else "")
-    state = f"not at work, and {runs} waits" if stale else f"at work on {runs}"
+    told = unserved or waiting
+    runs = ", ".join(told[:3]) + (f" and {len(told) - 3} more" if len(told) > 3 else "")
+    state = f"not at work, and {runs} waits" if unserved else f"at work on {runs}"
     return Finding(
         name="controller",
-        ok=not stale,
+        ok=not unserved,
         found=state if waiting else "no run is queued",
         needed_for=purpose,
-        fix=f"tyard runs stream {waiting[0]}" if stale else None,
+        fix=f"tyard runs stream {unserved[0]}" if unserved else None,
     )
 
 

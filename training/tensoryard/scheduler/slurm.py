@@ -24,7 +24,7 @@ from tensoryard.scheduler.slurm_attempts import Attempt, attempt_of, make_way, o
 from tensoryard.scheduler.slurm_commands import AwayError, Row
 from tensoryard.scheduler.slurm_reasons import reason
 from tensoryard.scheduler.slurm_table import JobTable
-from tensoryard.targets import slurm_options
+from tensoryard.slurm_target import slurm_options
 
 LOOK_SECONDS = 0.2
 RETRY_SECONDS = (2.0, 60.0)
@@ -227,8 +227,9 @@ class SlurmScheduler:
             return self._restart(run, row)
         if attempt is None and not row.state:
             return self._restart(run, row, f"Slurm does not know job {row.job} any more")
-        # The script ended in good order, or before it began: nothing was lost.
-        if attempt is None or (attempt.ended and is_settled(str(run.folder))):
+        # The script ended in good order, or before it began: nothing was lost. On a full disk its end has no mark.
+        begun = any((run.folder / "tasks").glob("*.started.json"))
+        if attempt is None or ((attempt.ended or begun) and is_settled(str(run.folder))):
             return Seen(Phase.OVER)
         return self._if_a_node_was_lost(run, row)
 

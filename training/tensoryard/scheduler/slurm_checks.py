@@ -7,8 +7,8 @@ from tensoryard.errors import JobError, SchedulerError, UsageError
 from tensoryard.preparing import launch_files
 from tensoryard.render import Placement
 from tensoryard.scheduler.slurm_commands import AwayError, ask
+from tensoryard.slurm_target import SlurmOptions, slurm_options
 from tensoryard.store import keys
-from tensoryard.targets import SlurmOptions, slurm_options
 
 if TYPE_CHECKING:
     from tensoryard.job import Job
