@@ -13,7 +13,6 @@ from click.testing import CliRunner
 
 from launching import Yard, wait_until
 from tensoryard.azureml.core import ComputeTarget, Datastore, Experiment, Model, Run, ScriptRunConfig, Workspace
-from tensoryard.azureml.core.compute import AmlCompute
 from tensoryard.azureml.core.compute_target import ComputeTargetException
 from tensoryard.azureml.core.runconfig import MpiConfiguration, TensorflowConfiguration
 from tensoryard.azureml.exceptions import ActivityFailedException
@@ -565,8 +564,6 @@ class TestWorkspace:
         [
             lambda: Workspace.create(name="x", subscription_id="y"),
             lambda: Workspace.get("x", subscription_id="y"),
-            lambda: AmlCompute.provisioning_configuration(vm_size="Standard_NC6", max_nodes=4),
-            lambda: ComputeTarget.create(None, "x", None),
         ],
     )
     def test_what_is_not_made_from_python_says_what_to_do(self, call: Callable[[], object]) -> None:
