@@ -6,7 +6,7 @@ import msgspec
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError
 from tensoryard.registry.records import decode
-from tensoryard.store import Store, is_folder, keys, tickets
+from tensoryard.store import Store, keys, tickets
 
 # Numbers are fresh, so a taken one means that the ticket file was set back, as by an old backup.
 NUMBERS_TRIED = 100
@@ -90,12 +90,10 @@ def _differs_in_case(name: str, other: str) -> UsageError:
 
 def highest_number(store: Store, name: str) -> int:
     """The highest number that was given out, used or not; 0 for a model that nobody registered."""
-    if not is_folder(store):  # one request however many files there are
-        return highest_of([entry.size_bytes for entry in store.list(keys.model(name, "tickets/"))])
-    sizes: list[int] = []
-    while (entry := store.stat(keys.model_tickets(name, len(sizes)))) is not None:
-        sizes.append(entry.size_bytes)
-    return highest_of(sizes)
+    first = store.stat(keys.model_tickets(name, 0))
+    if first is None or first.size_bytes < tickets.TICKETS_PER_FILE * tickets.TICKET_BYTES:
+        return highest_of([first.size_bytes] if first else [])
+    return highest_of([entry.size_bytes for entry in store.list(keys.model(name, "tickets/"))])
 
 
 def highest_of(sizes: Sequence[int]) -> int:
