@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tensoryard.nodes import Machine, State
 from tensoryard.nodes.examine import Finding, examine, examine_sizes
 from tensoryard.nodes.slurm import SlurmNode, parse
+from tensoryard.scheduler.slurm_nodes import NodeWords
 from tensoryard.settings import AzureCluster
 
 NOW = 1_800_000_000.0
@@ -192,3 +193,14 @@ def test_what_slurm_was_told_of_a_size_is_compared_with_the_size() -> None:
             None,
         )
     ]
+
+
+def test_a_run_that_waits_says_what_its_nodes_lack() -> None:
+    """As sinfo lists nodes that are down: what `tyard node` said counts, in the run's own partition."""
+    down = [("gpu", "tyard: quota 16 of 24 vCPUs"), ("gpu", "tyard: quota 16 of 24 vCPUs"), ("gpu", "broken fan")]
+    words = NodeWords(lambda: [*down, ("other", "tyard: no room")])
+    words.refresh()
+
+    assert words.why_not("gpu") == "quota 16 of 24 vCPUs"
+    assert words.why_not("other") == "no room"
+    assert words.why_not("third") == ""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.slurm_cloud import CloudCluster
+from tensoryard.scheduler.slurm_nodes import down_nodes
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,9 @@ def test_from_no_node_over_an_eviction_to_the_end_of_a_job_and_back_to_no_node(
     assert "error" not in cloud.log
 
 
-def test_what_azure_refuses_stands_in_the_nodes_reason(cloud: CloudCluster, tmp_path: Path) -> None:
+def test_what_azure_refuses_stands_in_the_nodes_reason(
+    cloud: CloudCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cloud.azure.quota = 3
     job = submit(cloud, tmp_path / "out", "true")
     wait_until(cloud, lambda: reason(cloud, "node-1").startswith("tyard: quota"))
@@ -103,6 +106,9 @@ def test_what_azure_refuses_stands_in_the_nodes_reason(cloud: CloudCluster, tmp_
     assert reason(cloud, "node-1") == "tyard: quota NCASv3_T4 0 of 3 vCPUs in use, 4 more needed"
     assert states(cloud)["node-1"].startswith("DOWN")
     assert job_state(cloud, job) == "PENDING"
+    # Where runs that wait have it from.
+    monkeypatch.setenv("SLURM_CONF", str(cloud.conf))
+    assert ("node", reason(cloud, "node-1")) in down_nodes()
     (finding,) = json.loads(cloud.tyard("doctor", "--cluster", "--json"))
     assert finding["problem"] == "`node-1` has no machine: quota NCASv3_T4 0 of 3 vCPUs in use, 4 more needed"
     # Not at once: Azure would be asked again and again.

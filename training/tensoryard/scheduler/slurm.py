@@ -22,6 +22,7 @@ from tensoryard.scheduler import slurm_commands as commands
 from tensoryard.scheduler.local import end_run
 from tensoryard.scheduler.slurm_attempts import Attempt, attempt_of, make_way, owner, released
 from tensoryard.scheduler.slurm_commands import AwayError, Row
+from tensoryard.scheduler.slurm_nodes import NodeWords
 from tensoryard.scheduler.slurm_reasons import reason
 from tensoryard.scheduler.slurm_table import JobTable
 from tensoryard.slurm_target import slurm_options
@@ -78,6 +79,7 @@ class SlurmScheduler:
 
     def __init__(self, table: JobTable | None = None) -> None:
         self._table = table or JobTable()
+        self._nodes = NodeWords()
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._began_at = time.time()
@@ -215,7 +217,10 @@ class SlurmScheduler:
         partition = slurm_options(run.asked.compute_target).partition if run.asked else None
         asked = f"{count} node{'s' * (count > 1)}" + (f" of `{partition}`" if partition else "") + " asked"
         again = "; a node was lost or taken, the run is started again" if attempt or run.restarts else ""
-        return f"{asked} as job {row.job}: {reason(row.reason)}{again}"
+        why = reason(row.reason)
+        # Put back into the queue for want of a machine, it first waits for its time, then for nodes that are down.
+        lack = self._nodes.why_not(partition) if why.kind == "resources" or why.code == "BeginTime" else ""
+        return f"{asked} as job {row.job}: {why}{'; ' * bool(lack)}{lack}{again}"
 
     def _ended(self, run: _Run, row: Row, attempt: Attempt | None) -> Seen:
         """What it means that Slurm has no more to do with a job."""
