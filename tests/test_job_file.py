@@ -57,7 +57,7 @@ WRONG: list[tuple[str | bytes, str, str | None]] = [
     (
         START + "experiment: my runs",
         ": line 2: experiment: got `my runs`, allowed are 1 to 63 letters, digits, `.`, `_` and `-`, "
-        "the first a letter or digit",
+        "the first a letter or digit, the last no dot",
         None,
     ),
     (

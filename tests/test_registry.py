@@ -623,7 +623,10 @@ def test_any_text_is_kept_or_refused_in_words(store: Store, tags: dict[str, str]
     assert store.tags(keys.model_version("digits", version.version)) == indexed
 
 
-@given(name=st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}", fullmatch=True), version=st.integers(1, 99_999_999))
+@given(
+    name=st.from_regex(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,61}[a-zA-Z0-9_-])?", fullmatch=True),
+    version=st.integers(1, 99_999_999),
+)
 def test_references_are_read_as_they_are_written(name: str, version: int) -> None:
     assert parse_reference(name) == Reference(name)
     assert parse_reference(f"{name}:latest") == Reference(name)

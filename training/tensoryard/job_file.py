@@ -110,7 +110,7 @@ def _job(path: Path, fields: dict[str, Any], places: Places, *, check_files: boo
 
 
 def _default_experiment(path: Path) -> str:
-    return re.sub(r"[^a-zA-Z0-9._-]+", "-", path.resolve().parent.name).strip("-._")[:63] or "job"
+    return re.sub(r"[^a-zA-Z0-9._-]+", "-", path.resolve().parent.name).strip("-._")[:63].rstrip(".") or "job"
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Places]:

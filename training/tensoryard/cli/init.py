@@ -60,7 +60,7 @@ def init(folder: Path, kind: str, data: str, experiment: str | None) -> None:
 
 def _experiment_of(folder: Path) -> str:
     """The folder's name made into a name of an experiment, as job.yaml without `experiment` has it."""
-    return re.sub(r"[^a-zA-Z0-9._-]+", "-", folder.resolve().name).strip("-._")[:63] or "job"
+    return re.sub(r"[^a-zA-Z0-9._-]+", "-", folder.resolve().name).strip("-._")[:63].rstrip(".") or "job"
 
 
 def _write(folder: Path, kind: str, experiment: str, data: str) -> None:

@@ -13,7 +13,8 @@ CONTENTS = "objects/sha256/"
 
 _RUN_ID = re.compile(r"(?P<experiment>.+)-(?P<number>\d{4,})")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
+# Blob storage takes off dots at the end of a part of a name.
+_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]{0,61}[a-zA-Z0-9_-])?")
 # Surrogates are bytes of a file name that is not UTF-8; Azure refuses control characters and the backslash.
 _NOT_IN_KEYS = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 _RESERVED = (".tmp", ".tags")
@@ -22,7 +23,7 @@ _RESERVED = (".tmp", ".tags")
 def check_name(kind: str, name: str) -> str:
     """The name of an experiment, model or alias, if it is one. Raises UsageError with the rule."""
     if not _NAME.fullmatch(name):
-        rule = "allowed are 1 to 63 letters, digits, `.`, `_` and `-`, the first a letter or digit"
+        rule = "allowed are 1 to 63 letters, digits, `.`, `_` and `-`, the first a letter or digit, the last no dot"
         raise UsageError(f"{kind}: got `{name}`, {rule}")
     return name
 
