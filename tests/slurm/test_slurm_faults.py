@@ -109,7 +109,7 @@ signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(open("outputs/saved
 """
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["single", "mpi"])
 def test_a_job_that_is_put_back_into_the_queue_goes_on_from_its_checkpoint(
     slurm: SlurmCluster, yard: Yard, way: str
 ) -> None:
