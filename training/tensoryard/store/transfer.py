@@ -14,8 +14,8 @@ from tensoryard.store.keys import CONTENTS, content
 
 # Large enough that one request a chunk costs little, small enough for a node with little memory.
 CHUNK_BYTES = 8 << 20
-# Of one large value: their 48 MiB are all that a download holds.
-_AHEAD = 6
+# Of one large value: their 32 MiB are all that a download holds.
+_AHEAD = 4
 # What is smaller is fetched again sooner than it is worth to keep the beginning of it.
 RESUMED_FROM_BYTES = 64 << 20
 _REREAD_BYTES = 1 << 20
