@@ -199,7 +199,8 @@ def test_the_index_narrows_what_is_read(store: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr(store, "read", lambda key, *rest: (reads.append(key), read(key, *rest))[1])
 
     assert found(registry, "run=m-0004") == ["digits:5"]
-    assert sorted(reads) == [keys.model_version("digits", number) for number in (5, 19, 20)]
+    records = [key for key in reads if keys.parse_model_version(key)]
+    assert sorted(records) == [keys.model_version("digits", number) for number in (5, 19, 20)]
 
 
 def test_a_wrong_clock_of_this_machine_hides_nothing_fresh(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
