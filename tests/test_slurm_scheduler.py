@@ -8,12 +8,14 @@ import msgspec
 import pytest
 
 from tensoryard.errors import JobError
+from tensoryard.estimator import TensorFlow
 from tensoryard.job import Job
 from tensoryard.scheduler import Phase, Seen
 from tensoryard.scheduler.slurm import SlurmScheduler
 from tensoryard.scheduler.slurm_commands import AwayError, NodeState, Row, in_one_line
 from tensoryard.scheduler.slurm_reasons import reason
 from tensoryard.scheduler.slurm_table import SOONEST_S, JobTable
+from tensoryard.slurm_target import SlurmOptions, SlurmTarget
 
 
 @pytest.mark.parametrize(
@@ -161,6 +163,16 @@ def test_what_slurm_says_is_told_in_one_line() -> None:
 )
 def test_a_node_is_lost_when_slurm_gave_it_up_or_cannot_reach_it(state: str, lost: bool) -> None:
     assert NodeState("gpu-1", state, "").is_lost is lost
+
+
+def test_python_names_a_cluster_as_job_yaml_does(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    target = {"slurm": {"partition": "gpu", "extra_directives": ["--mem=8G"]}}
+    job = TensorFlow(str(tmp_path), entry_script="train.py", compute_target=target).job("test")
+    assert job.compute_target == SlurmTarget(SlurmOptions(partition="gpu", extra_directives=("--mem=8G",)))
+    wrong = TensorFlow(str(tmp_path), entry_script="train.py", compute_target={"slurm": {"partitoin": "gpu"}})
+    with pytest.raises(JobError, match=r"compute_target\.slurm: got .* unknown field `partitoin`"):
+        wrong.job("test")
 
 
 @pytest.mark.parametrize(

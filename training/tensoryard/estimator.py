@@ -236,10 +236,11 @@ def _script_value(value: Any) -> Any:
     return value if value is None or isinstance(value, DatastoreReference) else str(value)
 
 
-def _target(target: Any) -> str | SlurmTarget:
+def _target(target: Any) -> Any:
+    """A target as a job has it: a name, or a mapping as in job.yaml, which is checked with the other fields."""
     if target is None:
         return LOCAL
-    if isinstance(target, str | SlurmTarget):
+    if isinstance(target, str | Mapping | SlurmTarget):
         return target
     name = getattr(target, "name", None)
     if not isinstance(name, str):
