@@ -98,6 +98,10 @@ def test_a_node_waits_for_its_name_and_starts_slurmd_by_it(metadata: Metadata, t
     assert (folder / "slurmd").read_text() == "SLURMD_OPTIONS=-b -N gpucluster-3 --conf-server 10.40.0.4:6817\n"
     assert (folder / "node").read_text() == "gpucluster-3\n"
     assert said.splitlines() == ["tyard-node: no name yet", "tyard-node: this machine is gpucluster-3"]
+    # A slurmd that fails and starts again does not tell Slurm that the machine began anew: that would end its jobs.
+    with start(metadata, tmp_path / "tyard-node", "--started", "--folder", str(folder)) as started:
+        started.communicate(timeout=60)
+    assert (folder / "slurmd").read_text() == "SLURMD_OPTIONS=-N gpucluster-3 --conf-server 10.40.0.4:6817\n"
 
 
 def test_a_metadata_service_that_is_late_is_waited_for(metadata: Metadata, tmp_path: Path) -> None:
