@@ -53,8 +53,8 @@ def upload(src: Path, target: str | None, overwrite: bool, dry_run: bool, as_jso
     Upload a folder's files, or one file.
 
     They go below TARGET, a folder of the datastore; left out, it is the name of the folder SRC, and for a file the
-    top. Files that are there with the same bytes are left alone: the same command again sends what is missing, also of
-    a large file that was cut off and has not changed since.
+    top. Files that are there with the same bytes are left alone: the same command again sends what is missing, also
+    of a large file that was cut off and has not changed since.
 
     \b
     Examples:
