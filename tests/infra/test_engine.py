@@ -272,6 +272,7 @@ def test_outputs_are_what_workspace_connect_reads(dev: Dev) -> None:
     assert set(workspace["head"]) == {"name", "privateAddress", "publicAddress"}
     assert set(workspace["clusters"]["gpucluster"]) == {
         "vmSize", "maxNodes", "spot", "scaleSet", "gpuCount", "gpuModel", "vcpu", "memoryGib",
+            "hourlyUsd",
     }  # fmt: skip
     assert all({"identity", "role", "scope", "why"} <= set(row) for row in dev.made.outputs["access"])
 
