@@ -2,7 +2,8 @@
 Azurite, Microsoft's own emulator of blob storage, as npm has it: the real REST protocol on a port of this machine.
 
 What it lacks or gets wrong, so that no test may lean on it: no hierarchical namespace, no versions, no soft delete,
-no immutability; the tag index is immediate; roles are not checked; `x-ms-if-tags` is ignored when tags are set.
+no immutability; the tag index is immediate; roles are not checked; `x-ms-if-tags` is ignored when tags are set;
+a search by tags ends after 5,000 blobs of a container without a match.
 """
 
 import fcntl

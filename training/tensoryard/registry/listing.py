@@ -8,6 +8,9 @@ from tensoryard.registry.records import ModelVersion
 from tensoryard.registry.registry import Registry
 from tensoryard.store.parallel import in_batches
 
+# Each model takes a few requests one after the other: with these a usual page is two rounds of them.
+_AT_ONCE = 32
+
 
 class Listed(NamedTuple):
     """A version, and the aliases of its model by name."""
@@ -30,7 +33,7 @@ def newest_of_models(registry: Registry, *, after: str = "") -> Iterator[Listed]
             return error
 
     names = [name for name in registry.list_models() if name > after]
-    for found in in_batches(registry.store, read, names):
+    for found in in_batches(registry.store, read, names, at_once=_AT_ONCE):
         if isinstance(found, Listed):
             yield found
         elif not isinstance(found, NotFoundError):

@@ -11,7 +11,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def each(store: Store, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def each(
+    store: Store, work: Callable[[Item], Result], items: Iterable[Item], *, at_once: int = AT_ONCE
+) -> list[Result]:
     """
     What work returns for every item, in their order.
 
@@ -22,15 +24,17 @@ def each(store: Store, work: Callable[[Item], Result], items: Iterable[Item]) ->
         return [work(item) for item in todo]
     from concurrent.futures import ThreadPoolExecutor
 
-    pool = ThreadPoolExecutor(min(AT_ONCE, len(todo)))
+    pool = ThreadPoolExecutor(min(at_once, len(todo)))
     try:
         return list(pool.map(work, todo))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def in_batches(store: Store, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def in_batches(
+    store: Store, work: Callable[[Item], Result], items: Sequence[Item], *, at_once: int = AT_ONCE
+) -> Iterator[Result]:
     """The same for whom a few may be enough: no more is begun than a batch beyond what is taken."""
-    step = 1 if is_folder(store) else 2 * AT_ONCE
+    step = 1 if is_folder(store) else 2 * at_once
     for start in range(0, len(items), step):
-        yield from each(store, work, items[start : start + step])
+        yield from each(store, work, items[start : start + step], at_once=at_once)
