@@ -1,0 +1,82 @@
+"""
+A run of a workspace on Azure from the client's command to its end, on a cluster that has no node when it is asked.
+
+Real: the command line, the controller on the head, blob storage's protocol (Azurite), Slurm, the programs that start
+and stop its nodes, the launch script. Stand-ins: Azure's compute service, namespaces of this computer as machines.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from cli_runner import Tyard
+from launching import wait_until
+from services.slurm_cloud import CloudCluster
+
+TRAINS = """
+import os, pathlib, time
+from tensoryard import Run
+task = os.environ["TYARD_TASK"]
+checkpoint = pathlib.Path(f"outputs/{task}.step")
+step = int(checkpoint.read_text()) if checkpoint.exists() else 0
+print(f"{task} begins at {step} on {os.uname().nodename}", flush=True)
+while not os.path.exists("outputs/enough"):
+    step += 1
+    checkpoint.with_suffix(".new").write_text(str(step))
+    checkpoint.with_suffix(".new").rename(checkpoint)
+    time.sleep(0.05)
+if task == "worker-0":
+    Run.get_context().log("steps", step)
+"""
+
+
+@pytest.fixture
+def cloud() -> Iterator[CloudCluster]:
+    cluster = CloudCluster(2)
+    yield cluster
+    cluster.close()
+
+
+@pytest.mark.parametrize("cli", ["blob"], indirect=True)
+def test_a_run_has_its_nodes_made_loses_one_to_an_eviction_and_gives_them_back(
+    cloud: CloudCluster, cli: Tyard
+) -> None:
+    settings = cli.workspace / "workspace.json"
+    said = json.loads(settings.read_text())
+    said["azure"]["clusters"] = json.loads((cloud.folder / "workspace" / "workspace.json").read_text())["azure"][
+        "clusters"
+    ]
+    settings.write_text(json.dumps(said))
+    cli.environ["SLURM_CONF"] = str(cloud.conf)
+    controller = cli.start("controller", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    cli.job(TRAINS, compute_target="node", distributed_training="multi_worker_mirrored", node_count=2)
+    run = cli.record(cli("run", "--detach").split()[1])
+    wait_until(lambda: "being started" in str(run.state().reason), "its nodes are being made")
+    # What a client sees, from blob storage: logs while they are written.
+    wait_until(lambda: run.log_tail("worker-0") and run.log_tail("worker-1"), "both workers train")
+    evicted = next(machine for machine, node in cloud.azure.nodes.items() if node == "node-2")
+    steps = cli.workspace / "work" / "runs" / run.id / "outputs" / "worker-0.step"
+    before = int(steps.read_text())
+
+    cloud.announce("node-2", "Preempt", 30)
+    wait_until(lambda: cloud.let_go("node-2"), "the machine lets go")
+    cloud.azure.evict(evicted)
+    cloud.kill_node("node-2")
+    wait_until(lambda: run.state().stage == "Scaling", "the run waits again")
+    cloud.tyard("node", "reconcile")
+    wait_until(lambda: len(run.log_tail("worker-0")) == 2, "the run trains again")
+
+    (steps.parent / "enough").touch()
+    wait_until(lambda: run.state().ended, "the run has ended")
+    assert (run.state().stage, run.state().reason) == ("Completed", None)
+    assert [span.stage for span in run.state().stages][1:5] == ["Scaling", "Running", "Scaling", "Running"]
+    began = [int(line.split()[3]) for line in run.log_tail("worker-0")]
+    assert began[0] == 0 < before <= began[1]
+    assert run.metrics()["steps"] >= began[1]
+    assert "outputs/worker-1.step" in cli("runs", "files", run.id)
+    wait_until(lambda: not cloud.azure.nodes and not cloud.up, "the nodes are gone")
+    controller.terminate()
+    assert controller.wait() == 0
