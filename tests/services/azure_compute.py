@@ -315,17 +315,22 @@ class KilledAt(SansIOHTTPPolicy[Any, Any]):
         self._number = number
         self._answered = answered
         self._seen = 0
-        self._thread = threading.get_ident()
+        self._lock = threading.Lock()
 
     def on_request(self, request: PipelineRequest[Any]) -> None:
-        self._seen += threading.get_ident() == self._thread
-        self._look(not self._answered)
+        # Not those of the thread that waits for a long operation: how many there are is a matter of time.
+        request.context["number"] = 0
+        if not threading.current_thread().name.startswith("LROPoller"):
+            with self._lock:
+                self._seen += 1
+                request.context["number"] = self._seen
+        self._look(request, now=not self._answered)
 
     def on_response(self, request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> None:
-        self._look(self._answered)
+        self._look(request, now=self._answered)
 
-    def _look(self, now: bool) -> None:
-        if now and self._seen == self._number and threading.get_ident() == self._thread:
+    def _look(self, request: PipelineRequest[Any], *, now: bool) -> None:
+        if now and request.context["number"] == self._number:
             raise Killed
 
 

@@ -8,8 +8,10 @@ gives those away before it asks for more.
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from azure.core.exceptions import AzureError
 
@@ -18,7 +20,21 @@ from tensoryard.nodes.azure_errors import explain, is_beside
 from tensoryard.nodes.patience import Busy, Deadline, held
 from tensoryard.nodes.scale_set import Growth, ScaleSet
 
+_AT_ONCE = 8
+_LISTED_AT_ONCE = 200
 _MOST_RAISES = 3  # Azure is asked for more when none of what it says it made is listed, but not for ever more
+
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def side_by_side(call: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """What a call returns for each item, several at once: a thousand requests one by one take minutes."""
+    if len(items) < 2:
+        return [call(item) for item in items]
+    with ThreadPoolExecutor(min(_AT_ONCE, len(items))) as pool:
+        return [*pool.map(call, items)]
 
 
 class AzureMachines:
@@ -96,21 +112,26 @@ class AzureMachines:
             machines = self.set.machines(until)
             self._bury(machines, until)
             usable = [machine for machine in machines if machine.usable]
-            # The list may be older than the last tag.
-            own = {name for name, machine in given.items() if any(other.id == machine for other in usable)}
-            lacking = [name for name in names if name not in own | {machine.node for machine in usable}]
-            unnamed = [m for m in usable if m.node is None and m.id not in given.values()]
-            for machine in unnamed[: len(lacking)]:
-                if self.set.tag(machine.id, lacking[0], until):
-                    self._log(f"{lacking[0]} is {machine.id}")
-                    given[lacking.pop(0)] = machine.id
-                    unnamed.remove(machine)
+            # The list may be older than the last tag; a machine that failed since has lost its name.
+            there = {machine.id for machine in usable}
+            given = {name: machine for name, machine in given.items() if machine in there}
+            lacking = [name for name in names if name not in given.keys() | {machine.node for machine in usable}]
+            unnamed = [machine.id for machine in usable if machine.node is None and machine.id not in given.values()]
+            pairs = [*zip(lacking, unnamed, strict=False)]
+            for (name, machine), done in zip(
+                pairs, side_by_side(lambda pair: self.set.tag(pair[1], pair[0], until), pairs), strict=True
+            ):
+                if done:
+                    self._log(f"{name} is {machine}")
+                    given[name] = machine
+            lacking = [name for name in lacking if name not in given]
             # One that cannot be given a name yet still will be.
-            if len(lacking) > len(unnamed) and not until.over:
-                raising.see(len(usable), len(lacking) - len(unnamed), until)
+            free = len(unnamed) - len(given.keys() & {name for name, _ in pairs})
+            if len(lacking) > free and not until.over:
+                raising.see(len(usable), len(lacking) - free, until)
             if not lacking or until.over or raising.problem:
                 return lacking
-            until.look_again(self._pause_s)
+            self._look_again(len(machines), until)
 
     def _watch(self, names: Sequence[str], raising: "_Raising", until: Deadline) -> dict[str, Problem]:
         """Wait until the nodes' machines run. Returns why not, for those that came to nothing."""
@@ -127,8 +148,12 @@ class AzureMachines:
                 return {name: Problem("capacity", words[name]) if words.get(name) else other for name in lost}
             if all(machine.state == "running" for machine in mine.values()) or until.over:
                 break
-            until.look_again(self._pause_s)
+            self._look_again(len(machines), until)
         return {}
+
+    def _look_again(self, listed: int, until: Deadline) -> None:
+        """Wait for the next look: a list of a thousand takes many requests, of which an hour has so many."""
+        until.look_again(self._pause_s * max(1, listed / _LISTED_AT_ONCE))
 
     def _bury(self, machines: Sequence[Machine], until: Deadline) -> None:
         """Delete what never came up or was taken away, so that its name and its share of the quota are free again."""
@@ -140,14 +165,12 @@ class AzureMachines:
     def _delete(self, pick: Callable[[Sequence[Machine]], Sequence[Machine]]) -> list[tuple[Machine, Problem]]:
         """Delete the machines that are meant, as they are under the lock. Returns those that were not, and why."""
         until = self._deadline()
-        kept = []
         with held(self._lock, until):
-            for machine in pick(self.set.machines(until)):
-                if machine.state != "stopping":
-                    self._log(f"deleting {machine.id} ({machine.node or 'no node'})")
-                    problem = self.set.delete(machine.id, until)
-                    kept += [(machine, problem)] if problem else []
-        return kept
+            going = [machine for machine in pick(self.set.machines(until)) if machine.state != "stopping"]
+            for machine in going:
+                self._log(f"deleting {machine.id} ({machine.node or 'no node'})")
+            problems = side_by_side(lambda machine: self.set.delete(machine.id, until), going)
+        return [(machine, problem) for machine, problem in zip(going, problems, strict=True) if problem]
 
 
 class _Raising:

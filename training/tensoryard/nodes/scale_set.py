@@ -64,7 +64,8 @@ class Growth:
         try:
             self._poller.result()
         except HttpResponseError as error:
-            return None if _for_a_moment(error) else error
+            # The answer about the operation was refused, not the operation itself.
+            return None if error.status_code in (401, 403, 404) or _for_a_moment(error) else error
         except AzureError:
             return None
         return None
