@@ -103,6 +103,15 @@ def test_a_job_that_waits_after_it_ran_is_started_again(told: Told) -> None:
     assert str(found.reason).endswith("(BeginTime); a node was lost or taken, the run is started again")
 
 
+def test_nodes_that_are_said_to_be_started_while_the_script_runs_change_nothing(told: Told) -> None:
+    """Slurm says so for some seconds of nodes that were made for the job; after the job was put back it is true."""
+    told.began()
+    assert told.seen("CONFIGURING") == Seen(Phase.RUNNING)
+    assert told.seen("CONFIGURING") == Seen(Phase.RUNNING)
+    assert told.seen("PENDING", "BeginTime").phase is Phase.WAITING
+    assert told.seen("CONFIGURING") == Seen(Phase.WAITING, "gpu-1 is being started for job 7")
+
+
 @pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED", "BOOT_FAIL"])
 def test_a_job_that_slurm_gave_up_with_its_node_makes_way_for_another(told: Told, state: str) -> None:
     told.began()

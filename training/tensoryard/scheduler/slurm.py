@@ -64,8 +64,10 @@ class _Run:
         self.ended_in_full_at = 0.0
         self.doubted_at: float | None = None
         self.restarts = 0
+        # (job, restart) of the newest attempt, when it was first seen here, and which was seen to wait again.
         self.newest: tuple[str, int] | None = None
         self.first_seen = 0.0
+        self.put_back: tuple[str, int] | None = None
         self.lock = threading.Lock()
 
 
@@ -203,10 +205,18 @@ class SlurmScheduler:
         if row.state in _FINAL:
             return self._ended(run, row, attempt)
         run.doubted_at = None
-        # Seen to have begun after the listing was asked for: the script's own mark is the newer word.
-        if row.state in _RUNNING or (attempt and not attempt.ended and run.first_seen > self._table.asked_at):
+        if row.state in _RUNNING or (attempt and not attempt.ended and self._goes_on(run, row)):
             return Seen(Phase.RUNNING)
         return Seen(Phase.WAITING, self._in_words(run, row, attempt))
+
+    def _goes_on(self, run: _Run, row: Row) -> bool:
+        """Whether an attempt that has begun goes on, though the listing says that the job waits."""
+        if run.first_seen > self._table.asked_at:
+            return True  # the script's own mark is the newer word
+        if row.state in _WAITING:
+            run.put_back = run.newest
+        # Slurm says CONFIGURING for some seconds more of nodes that were made for the job.
+        return row.state == "CONFIGURING" and run.put_back != run.newest
 
     def _in_words(self, run: _Run, row: Row, attempt: Attempt | None) -> str:
         if row.state == "CONFIGURING":
