@@ -1,7 +1,10 @@
 """What runs used: only the time in which nodes were theirs, each time that they ran."""
 
+import json
+
 import pytest
 
+from cli_runner import Tyard
 from tensoryard.cost import Cost, cluster_of_target, run_cost, total
 from tensoryard.run import Event, RunState
 from tensoryard.settings import AzureCluster
@@ -49,3 +52,22 @@ def test_only_targets_of_the_workspace_have_a_price() -> None:
     assert cluster_of_target("gpucluster", {"gpucluster": T4}) is T4
     assert cluster_of_target("local", {"gpucluster": T4}) is None
     assert cluster_of_target({"slurm": {}}, {"gpucluster": T4}) is None
+
+
+def test_runs_on_clusters_are_listed_with_what_they_used(cli: Tyard) -> None:
+    for number, (target, nodes) in enumerate([("gpucluster", 2), ("local", 1), ({"slurm": {}}, 3)], 1):
+        record = cli.record(f"mnist-{number:04}")
+        job = {"experiment": "mnist", "entry_script": "train.py", "compute_target": target, "node_count": nodes}
+        job |= {"distributed_training": "mpi"}
+        cli.store.put(record.key("job.json"), json.dumps(job).encode())
+        for time, stage in ((0, "Running"), (1800, "Completed")):
+            cli.store.append(record.key("events.jsonl"), json.dumps({"time": time, "stage": stage}).encode() + b"\n")
+
+    assert [line.split() for line in cli("cluster", "cost").splitlines()] == [
+        ["RUN", "CLUSTER", "NODES", "NODE-HOURS", "USD"],
+        ["mnist-0003", "slurm", "3", "1.50", "-"],
+        ["mnist-0001", "gpucluster", "2", "1.00", "-"],
+        ["total", "2.50", "-"],
+    ]
+    (one,) = json.loads(cli("cluster", "cost", "1", "--json"))["runs"]
+    assert one == {"run": "mnist-0001", "cluster": "gpucluster", "nodes": 2, "node_seconds": 3600, "usd": None}

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tensoryard.cli.cluster_cost import cost
+
 if TYPE_CHECKING:
     from tensoryard.scheduler.slurm_cluster import Cluster
 
@@ -18,6 +20,9 @@ def cluster() -> None:
       tyard cluster list
       tyard cluster nodes gpucluster
     """
+
+
+cluster.add_command(cost)
 
 
 @cluster.command(name="list")
