@@ -27,6 +27,7 @@ from infra.slurm_config import Node, Partition, SlurmConfig
 
 CORES = 2
 MEMORY_MIB = 2000
+SMALL_DISK = 16 << 20
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "munged", "ip", "nsenter", "unshare")
 # Ends with whoever started it, as `unshare --kill-child` passes on.
 _PR_SET_PDEATHSIG = 1
@@ -192,7 +193,13 @@ class SlurmCluster:
             process.kill()
             process.wait()
         subprocess.run(["ip", "link", "delete", self.bridge], env=self.environ, capture_output=True, check=False)
+        subprocess.run(["umount", self.small], capture_output=True, check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def small(self) -> Path:
+        """A disk that is soon full, shared by all nodes."""
+        return self.folder / "small"
 
     @property
     def _munge_socket(self) -> Path:
@@ -206,8 +213,10 @@ class SlurmCluster:
         return ["--foreground", "--force", *options]
 
     def _lay_out(self) -> None:
-        for name in ("munge", "state", "spool", "run", "log", "tmp"):
+        for name in ("munge", "state", "spool", "run", "log", "tmp", "small"):
             (self.folder / name).mkdir()
+        # Before the nodes are there: each has the mounts that it was started with.
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tyard-test", self.small], check=True)
         key = self.folder / "munge" / "key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
@@ -326,6 +335,7 @@ def _remove_what_the_dead_left() -> None:
             subprocess.run(["ip", "link", "delete", name], env={**os.environ, "PATH": _path()}, check=False)
     for folder in Path("/tmp").glob("tyard-slurm-*-*"):
         if not Path(f"/proc/{folder.name.split('-')[2]}").exists():
+            subprocess.run(["umount", folder / "small"], capture_output=True, check=False)
             shutil.rmtree(folder, ignore_errors=True)
 
 

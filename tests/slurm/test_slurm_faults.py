@@ -124,6 +124,23 @@ def test_a_job_that_is_put_back_into_the_queue_goes_on_from_its_checkpoint(
     assert int(yard.log(run, first).splitlines()[-2].split()[-1]) > 0
 
 
+def test_a_disk_that_a_task_fills_is_said_to_be_full(slurm: SlurmCluster, yard: Yard) -> None:
+    """The disk of the run's folder, on all nodes: there is no place for marks, logs and records either."""
+    yard = Yard(slurm.small)
+    script = """
+import os
+with open("outputs/" + os.environ["TYARD_TASK"], "wb", buffering=0) as file:
+    while True:
+        file.write(bytes(1 << 16))
+"""
+    run = yard.run(script, **WAYS["parameter_server"], **ON_SLURM)
+    stage, reason = end_of(slurm, yard, run)
+    assert stage == "Failed"
+    assert "it exited with code 1: no space left on the disk that holds " in str(reason)
+    assert run.outputs() is not None
+    yard.close()
+
+
 def test_a_job_that_somebody_else_cancels_is_failed_and_says_so(slurm: SlurmCluster, yard: Yard) -> None:
     run = start(yard, "parameter_server")
     job = yard.record(run, "launch/slurm.json")["job"]

@@ -3,18 +3,29 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from launching import Yard, parameter_server
+from launching import StoreThat, Yard, parameter_server, wait_until
 from services.slurm import SlurmCluster
+from tensoryard.errors import StoreError
 from tensoryard.slurm_target import SlurmOptions, SlurmTarget
+from tensoryard.workspace import Workspace
 
 ON_SLURM = {"compute_target": SlurmTarget(SlurmOptions())}
 SAY_WHO = """
 import json, os
 print(os.environ["TYARD_TASK"], os.uname().nodename)
 open(f"outputs/{os.environ['TYARD_TASK']}.json", "w").write(json.dumps(dict(os.environ)))
+"""
+COUNTS = """
+import itertools, os, time
+for number in itertools.count():
+    print(number, flush=True)
+    if os.path.exists("outputs/enough"):
+        break
+    time.sleep(0.01)
 """
 WAITS_FOR_ALL = """
 import time
@@ -68,6 +79,29 @@ def test_ranks_are_started_by_srun_over_pmix_where_there_is_no_mpirun(
     assert [yard.log(run, f"rank-{n}").split()[1] for n in range(2)] == ["node-1", "node-2"]
     assert "Launching by srun over PMIx" in yard.log(run, "launch")
     assert "PMIX_RANK" in yard.text(run, "outputs/rank-1.json")
+
+
+@pytest.mark.parametrize("yard", ["blob"], indirect=True)
+def test_a_store_that_is_away_meanwhile_stops_no_task_and_loses_no_line(slurm: SlurmCluster, yard: Yard) -> None:
+    away = yard.folder / "away"
+
+    def fails(name: str, arguments: tuple[Any, ...]) -> None:
+        if name != "local_path" and away.exists():
+            raise StoreError("the store is away")
+
+    workspace = Workspace(yard.workspace.root)
+    workspace.__dict__["store"] = StoreThat(yard.workspace.store, fails)
+    run = yard.submit(COUNTS, **ON_SLURM)
+    controller = yard.start_controller(workspace=workspace)
+    wait_until(lambda: run.log_tail("worker-0"), "the log is in the store")
+    away.touch()
+    (yard.work_folder(run) / "outputs" / "enough").touch()
+    yard.wait_for_file(run, "tasks/worker-0.json")
+    away.unlink()
+    controller.join()
+    assert run.state().stage == "Completed"
+    lines = run.store.read(run.key("logs/worker-0.log")).decode().splitlines()
+    assert lines == [str(number) for number in range(len(lines))]
 
 
 @pytest.mark.parametrize("yard", ["folder"], indirect=True)
