@@ -126,6 +126,7 @@ def test_a_clean_up_tells_first_and_then_does(run: Run, workspace: Path) -> None
     done = json.loads(run("gc", "--deleted-before", "0", "--yes", "--json").stdout)
     assert (done["contents"], done["size_bytes"], done["dry_run"], done["versions"][0]["version"]) == (1, 4, False, 2)
     run("restore", "digits:2", error=NotFoundError)
+    assert run("delete", "digits:2").stderr == "`digits:2` was deleted before, and `tyard models gc` gave it up\n"
     run("verify", "digits:1")
 
 

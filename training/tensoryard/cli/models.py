@@ -221,7 +221,10 @@ def delete(model: str, reason: str, force: bool) -> None:
       tyard models delete digits:2 --force
     """
     name, version = _one_version(model)
-    _registry().delete(name, version, reason=reason, force=force)
+    event = _registry().delete(name, version, reason=reason, force=force)
+    if event is not None and event.kind == "purged":
+        click.echo(f"`{name}:{version}` was deleted before, and `tyard models gc` gave it up", err=True)
+        return
     click.echo(f"Deleted `{name}:{version}`; `tyard models restore {name}:{version}` brings it back", err=True)
 
 
