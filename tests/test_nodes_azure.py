@@ -42,6 +42,10 @@ def machines(azure: Compute, tmp_path: Path, policy: Any = None, **options: Any)
     )
 
 
+def stop(some: AzureMachines, names: list[str]) -> dict[str, Problem]:
+    return some.remove(lambda machines: [machine for machine in machines if machine.node in names])
+
+
 def test_every_node_gets_a_machine_of_its_own(azure: Compute, tmp_path: Path) -> None:
     said: list[str] = []
     names = [f"gpu-{number}" for number in range(1, 6)]
@@ -76,7 +80,7 @@ def test_just_the_suspended_machine_is_deleted(azure: Compute, tmp_path: Path) -
     machines(azure, tmp_path).start(["gpu-1", "gpu-2", "gpu-3"])
     (gone,) = (name for name, node in azure.nodes.items() if node == "gpu-2")
 
-    assert machines(azure, tmp_path).stop(["gpu-2", "gpu-9"]) == {}
+    assert stop(machines(azure, tmp_path), ["gpu-2", "gpu-9"]) == {}
     assert [request for request in azure.asked if request.startswith("DELETE")] == [f"DELETE /virtualMachines/{gone}"]
     assert sorted(filter(None, azure.nodes.values())) == ["gpu-1", "gpu-3"]
 
@@ -87,7 +91,7 @@ def test_a_node_that_was_suspended_comes_back(azure: Compute, tmp_path: Path, lo
     azure.lowers_number_on_delete = lowers
     azure.looks_to_go = 1000
     machines(azure, tmp_path).start(["gpu-1", "gpu-2"])
-    machines(azure, tmp_path).stop(["gpu-1"])
+    stop(machines(azure, tmp_path), ["gpu-1"])
 
     assert machines(azure, tmp_path).start(["gpu-1"]) == {}
     assert sorted(filter(None, azure.nodes.values())) == ["gpu-1", "gpu-2"]

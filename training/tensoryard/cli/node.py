@@ -96,10 +96,8 @@ def suspend(ctx: click.Context, hostlist: str, log: Path | None, state: Path | N
       tyard node suspend gpucluster-7 --within 60
     """
     with _told(log, f"suspend {hostlist}") as say:
-        problems = {}
-        for programs, names in _clusters(hostlist, state, within_s, say):
-            problems.update(programs.suspend(names))
-    ctx.exit(1 if problems else 0)
+        done = [programs.suspend(names) for programs, names in _clusters(hostlist, state, within_s, say)]
+    ctx.exit(0 if all(done) else 1)
 
 
 @node.command()

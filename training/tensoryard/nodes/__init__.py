@@ -56,17 +56,13 @@ class Machines(Protocol):
         """
         ...
 
-    def stop(self, names: Sequence[str]) -> dict[str, Problem]:
-        """Delete the machines of just these nodes. A node without one is no problem."""
-        ...
-
     def all(self) -> list[Machine]:
         """All machines, those being made and deleted among them."""
         ...
 
     def remove(self, pick: Callable[[Sequence[Machine]], Sequence[Machine]]) -> dict[str, Problem]:
         """
-        Delete machines that are no node's. Returns by id those that could not be, and why.
+        Delete machines, and no others. Returns by id those that could not be, and why.
 
         pick: called with all machines while nobody else gives any out, returns those that are to go.
         """

@@ -81,16 +81,6 @@ class AzureMachines:
         except AzureError as error:
             return dict.fromkeys(names, explain(error))
 
-    def stop(self, names: Sequence[str]) -> dict[str, Problem]:
-        wanted = set(names)
-        try:
-            problems = self._delete(lambda machines: [machine for machine in machines if machine.node in wanted])
-        except AzureError as error:
-            return dict.fromkeys(names, explain(error))
-        except Busy as busy:
-            return dict.fromkeys(names, Problem("slow", str(busy)))
-        return {machine.node: problem for machine, problem in problems if machine.node is not None}
-
     def all(self) -> list[Machine]:
         return self.set.machines(self._deadline())
 

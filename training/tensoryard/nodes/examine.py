@@ -109,6 +109,10 @@ def _of_node(node: SlurmNode, machine: Machine | None, now: float, limits: Limit
     if "CLOUD" in node.flags:
         if node.state == "DOWN":
             yield _of_down_node(node, machine, since, limits)
+        elif "DRAIN" in node.flags and node.reason.startswith(TAKEN_AWAY) and machine and since > limits.retry:
+            # It was to be started anew only, and is still drained from then.
+            words = f"`{node.name}` was to go and is there still: {node.reason.removeprefix(REASON)}"
+            yield Finding(problem=words, node=node.name, machine=machine, fix="try again")
         elif node.wanted and machine is None:
             if "POWERING_UP" in node.flags:
                 yield Finding(problem=f"`{node.name}` is to start and has no machine", node=node.name, fix="start")

@@ -43,12 +43,15 @@ class Programs:
             self._down({name: problem.words for name, problem in problems.items() if name in waiting})
         return problems
 
-    def suspend(self, names: Sequence[str]) -> dict[str, Problem]:
-        """Delete the machines of nodes. What could not be deleted now, `reconcile` deletes."""
-        problems = self._machines.stop(names)
-        for name, problem in problems.items():
-            self._log(f"the machine of {name} could not be deleted: {problem.words}")
-        return problems
+    def suspend(self, names: Sequence[str]) -> bool:
+        """Delete the machines of nodes; whether all could be. What was not deleted now, `reconcile` deletes."""
+
+        def pick(machines: Sequence[Machine]) -> list[Machine]:
+            # This may have waited for its turn, and Slurm have started a node again meanwhile.
+            let_go = {node.name for node in self._nodes() if not node.wanted} & set(names)
+            return [machine for machine in machines if machine.node in let_go]
+
+        return self._delete(pick)
 
     def fail(self, names: Sequence[str]) -> None:
         """Tell why nodes did not come up in time, and delete their machines."""
@@ -111,8 +114,13 @@ class Programs:
             now = examine(machines, self._nodes(), time.time(), self._limits)
             return [one.machine for one in now if one.fix == "remove" and one.machine and one.machine.id in ids]
 
-        for name, problem in self._machines.remove(pick).items():
+        self._delete(pick)
+
+    def _delete(self, pick: Callable[[Sequence[Machine]], list[Machine]]) -> bool:
+        problems = self._machines.remove(pick)
+        for name, problem in problems.items():
             self._log(f"{name} could not be deleted: {problem.words}")
+        return not problems
 
     def _down(self, reasons: dict[str, str], mark: str = REASON) -> None:
         """Give nodes up, each with its reason; Slurm puts their jobs back into the queue."""
