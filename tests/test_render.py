@@ -48,6 +48,13 @@ JOBS = {
         "node_count": 3,
         "process_count_per_node": 2,
     },
+    "horovod-image": PLAIN
+    | {
+        "distributed_training": "mpi",
+        "process_count_per_node": 2,
+        "base_image": "python:3.11",
+        "environment_variables": {"LANG": "C"},
+    },
     # As Azure ML's TensorflowConfiguration lays it out: no chief, worker 0 ends the run.
     "parameter-server-azureml": PLAIN
     | {

@@ -174,9 +174,10 @@ def controller_lock(workspace: Workspace, target: str = LOCAL) -> Iterator[bool]
 
 def controller_of(workspace: Workspace, target: str = LOCAL) -> Controller:
     """The controller of a target's runs: of those on this machine, or of a Slurm cluster that it submits to."""
-    from tensoryard.environment.venv import VenvBuilder
+    from tensoryard.environment.by_runtime import BuilderByRuntime
 
-    return Controller(workspace, target, _scheduler(workspace, target), VenvBuilder())
+    builder = BuilderByRuntime(workspace.settings().images_below)
+    return Controller(workspace, target, _scheduler(workspace, target), builder)
 
 
 def _scheduler(workspace: Workspace, target: str) -> Scheduler:

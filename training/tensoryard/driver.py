@@ -138,7 +138,7 @@ class RunDriver:
             (self.folder / "launch" / "horovod-mpi").touch()
         link = self.folder / "environment"
         link.unlink(missing_ok=True)
-        link.symlink_to(Path(environment.python).parent.parent)
+        link.symlink_to(environment.unpacked or Path(environment.python).parent.parent)
         self.state.add(
             self.run.add(
                 fact="environment",
@@ -146,6 +146,7 @@ class RunDriver:
                 hash=environment.hash,
                 tensorflow=environment.tensorflow,
                 cached=cached,
+                **({"image": environment.image} if environment.image else {}),
             )
         )
 

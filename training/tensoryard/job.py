@@ -129,6 +129,23 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     conda_channels: Annotated[tuple[str, ...], Meta(description="Where conda packages come from, best first")] = (
         "conda-forge",
     )
+    runtime: Annotated[
+        Literal["venv", "image"] | None,
+        Meta(
+            description="`venv`: packages go into a virtual environment; `image`: into a container image; left out, "
+            "an image where one is described, else a virtual environment"
+        ),
+    ] = None
+    base_image: Annotated[
+        str | None,
+        Meta(description="Image that the environment is put on; left out, Debian with the environment's Python"),
+    ] = None
+    system_packages: Annotated[
+        tuple[str, ...], Meta(description="Debian packages that the image has beyond its base")
+    ] = ()
+    image: Annotated[
+        str | None, Meta(description="An existing image to run in as it is: nothing is installed into it")
+    ] = None
     environment_variables: Annotated[dict[str, str], Meta(description="Set for every task")] = {}
     inputs: Annotated[
         dict[str, DatastoreReference],
@@ -187,7 +204,46 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
                     raise JobError(
                         f"{name}: got {text!a}, but {found[0]!a} is no character that a process can be given"
                     )
+        self._check_image()
         self.tasks()
+
+    def _check_image(self) -> None:
+        given = [name for name in ("image", "base_image", "system_packages") if getattr(self, name)]
+        if self.runtime == "venv" and given:
+            raise JobError(
+                f"{given[0]}: is for images, and `runtime: venv` asks for none",
+                hint="leave `runtime` out, or set it to `image`",
+            )
+        if not self.in_image:
+            return
+        from tensoryard.environment.image import check_system_package, parse_reference
+
+        if self.image is not None:
+            parse_reference(self.image, "image")
+            packages = ("pip_packages", "pip_requirements_file", "conda_packages")
+            versions = ("framework_version", "python_version")
+            for name in ("base_image", "system_packages", *packages, *versions):
+                if getattr(self, name):
+                    raise JobError(
+                        f"{name}: `image` is given too, and an image that is there is run in as it is",
+                        hint=f"set `base_image` to `{self.image}` to have the environment put on it",
+                    )
+        if self.base_image is not None:
+            parse_reference(self.base_image, "base_image")
+        for name in self.system_packages:
+            check_system_package(name)
+        if self.conda_packages:
+            raise JobError(
+                "conda_packages: images are built without conda",
+                hint="name them in `pip_packages` and `system_packages`, or set `runtime: venv`",
+            )
+
+    @property
+    def in_image(self) -> bool:
+        """Whether the script runs in an image."""
+        if self.runtime is not None:
+            return self.runtime == "image"
+        return bool(self.image or self.base_image or self.system_packages)
 
     @property
     def way(self) -> "Way":
@@ -270,8 +326,12 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
 
     def environment_spec(self) -> "EnvironmentSpec":
         """The environment that the job asks for. Raises JobError for versions that do not go together."""
+        from tensoryard.environment import ImageSpec
         from tensoryard.environment.spec import environment_spec
 
+        described = ImageSpec(
+            base=self.base_image or "", system_packages=self.system_packages, existing=self.image or ""
+        )
         return environment_spec(
             way=self.way,
             framework_version=self.framework_version,
@@ -280,6 +340,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
             pip_packages=self.pip_packages,
             conda_packages=self.conda_packages,
             conda_channels=self.conda_channels,
+            image=described if self.in_image else None,
         )
 
     def check_files(self) -> None:

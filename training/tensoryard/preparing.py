@@ -39,7 +39,7 @@ def lay_out_source(run: RunRecord, folder: Path) -> None:
 def lay_out_support(folder: Path) -> None:
     """What tyard has beside and inside of the user's script."""
     # `rank.py` is not imported here: what it needs on the node would slow the start of every run.
-    for name in ("rank.py", "end_record.py", "tf_config.py", "attempt.py"):
+    for name in ("rank.py", "end_record.py", "tf_config.py", "attempt.py", "in_image.py"):
         shutil.copyfile(Path(__file__).with_name(name), folder / "launch" / name)
     package = folder / "launch" / "path" / "tensoryard"
     (package / "azureml" / "core").mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,7 @@ class LaunchScript(NamedTuple):
     directives: tuple[str, ...]
     exports: tuple[tuple[str, str], ...]
     command: tuple[str, ...]
+    in_image: bool
     task_names: tuple[str, ...]
     task_count: int
     node_count: int
@@ -74,7 +75,8 @@ def render(
     if placement.hosts and len(placement.hosts) < nodes:
         raise JobError(f"hosts: got {len(placement.hosts)} ({', '.join(placement.hosts)}), the job needs {nodes}")
     files = {"run.sh": _script(job, tasks, placement, run_id, run_dir, local_paths)}
-    files["layout.json"] = _layout(job, tasks, placement)
+    outside = sorted({path for path in local_paths.values() if not path.startswith(f"{run_dir}/")})
+    files["layout.json"] = _layout(job, tasks, placement, outside)
     if _has_tf_config(job) and placement.hosts:
         task_addresses = addresses(tasks, placement.hosts, placement.ports)
         for name, text in tf_configs(tasks, task_addresses):
@@ -110,6 +112,7 @@ def _script(
         directives=_directives(job, tasks, run_id, run_dir, tasks_per_node) if placement.scheduler == "slurm" else (),
         exports=tuple(sorted(_exports(job, run_id, run_dir, local_paths).items())),
         command=("python", script, *job.arguments(dict(local_paths))),
+        in_image=job.in_image,
         task_names=tuple(task.name for task in tasks),
         task_count=len(tasks),
         node_count=_node_count(tasks),
@@ -119,7 +122,11 @@ def _script(
 
 
 def _exports(job: Job, run_id: str, run_dir: str, local_paths: Mapping[DatastoreReference, str]) -> dict[str, str]:
-    exports = {"PYTHONUNBUFFERED": "1"} | job.environment_variables
+    exports = {"PYTHONUNBUFFERED": "1"}
+    if job.in_image:
+        # Each rank has a user namespace of its own: there one process may not read another's memory.
+        exports["OMPI_MCA_btl_vader_single_copy_mechanism"] = "none"
+    exports |= job.environment_variables
     for name, reference in job.inputs.items():
         exports[f"TYARD_INPUT_{name.upper()}"] = local_paths[reference]
     return exports | {"TYARD_RUN_DIR": run_dir, "TYARD_RUN_ID": run_id}
@@ -163,10 +170,10 @@ def _directives(job: Job, tasks: Sequence[Task], run_id: str, run_dir: str, task
     return tuple(text for _, text in sorted((rendered | extra).items()))
 
 
-def _layout(job: Job, tasks: Sequence[Task], placement: Placement) -> str:
-    """What `rank.py` reads: the tasks and the rules of this run."""
+def _layout(job: Job, tasks: Sequence[Task], placement: Placement, outside: Sequence[str]) -> str:
+    """What `rank.py` reads: the tasks and the rules of this run; outside: data that is not in the run's folder."""
     by_role = {task.role: task.name for task in reversed(tasks)}
-    layout = {
+    layout: dict[str, object] = {
         "way": job.way,
         "hosts": list(placement.hosts),
         "ports": list(placement.ports) if placement.ports else None,
@@ -180,6 +187,9 @@ def _layout(job: Job, tasks: Sequence[Task], placement: Placement) -> str:
         # The task whose success ends the run; with none, the run ends when all have ended.
         "ended_by": (by_role.get("chief") or by_role["worker"]) if job.way == "parameter_server" else None,
     }
+    if job.in_image:
+        # For `in_image.py`: what of the machine is seen in the image, and which variables hold there all the same.
+        layout["image"] = {"mounts": list(outside), "variables": sorted(job.environment_variables)}
     fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in layout.items()]
     rows = [
         json.dumps({"name": task.name, "role": task.role, "index": task.task_index, "node": task.node})

@@ -82,12 +82,22 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workspace.json, all of it optional.
 
     concurrent_runs: runs that may be in Running on this machine at once; the others wait in Scaling.
+    image_registry: host, and where wanted a path, that images of environments are pushed below; None for the
+    registry of a workspace on Azure, else for no registry.
     azure: the workspace on Azure that `tyard workspace connect` chose; None for a folder on this machine.
     """
 
     name: str = "local"
     concurrent_runs: Annotated[int, msgspec.Meta(ge=1)] = 1
+    image_registry: str | None = None
     azure: AzureWorkspace | None = None
+
+    @property
+    def images_below(self) -> str:
+        """Where images of environments are pushed; "" for nowhere."""
+        if self.image_registry is not None:
+            return self.image_registry
+        return self.azure.registry.login_server if self.azure else ""
 
 
 def read_settings(data: bytes, path: Path) -> Settings:

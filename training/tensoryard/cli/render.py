@@ -1,10 +1,14 @@
 """`tyard render`: the files of a job, shown or written to a folder of their own; nothing else happens."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tensoryard.errors import UsageError
+
+if TYPE_CHECKING:
+    from tensoryard.environment import EnvironmentSpec
 
 
 @click.command()
@@ -15,13 +19,19 @@ from tensoryard.errors import UsageError
 @click.option("--hosts", metavar="A,B,C", help="Names of the nodes; the default is localhost, or node-1, node-2, ...")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the job.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the files into this new folder.")
-def render(job: Path, scheduler: str | None, hosts: str | None, changes: tuple[str, ...], out: Path | None) -> None:
+@click.option("--image", is_flag=True, help="Show the Dockerfile of the job's image instead.")
+def render(
+    job: Path, scheduler: str | None, hosts: str | None, changes: tuple[str, ...], out: Path | None, image: bool
+) -> None:
     """
     Show every file a job would run with: the launch script, the layout, TF_CONFIG of every task.
 
     No file is written, no network used, no environment built. On this machine a run takes free ports in
     place of those from 2222, and on Slurm it learns its hosts when it starts; all else is byte for byte
     what `tyard run` executes.
+
+    With --image the environment is locked and its base looked up, where that was not done before; --out then
+    has all that the image is built with: `docker build` there makes the same image.
 
     \b
     Examples:
@@ -36,7 +46,12 @@ def render(job: Path, scheduler: str | None, hosts: str | None, changes: tuple[s
     from tensoryard.workspace import Workspace
 
     asked = load_job(job, changes)
-    asked.environment_spec()
+    spec = asked.with_requirements().environment_spec()
+    if image:
+        if scheduler or hosts:
+            raise UsageError("--image: an image is the same wherever it runs", "leave --scheduler and --hosts out")
+        _show_image(spec, out)
+        return
     scheduler = scheduler or scheduler_of(asked.compute_target)
     if hosts is not None:
         names = tuple(name.strip() for name in hosts.split(","))
@@ -53,10 +68,33 @@ def render(job: Path, scheduler: str | None, hosts: str | None, changes: tuple[s
             click.echo(f"==> {name} <==")
             click.echo(text)
         return
-    if out.exists() and any(out.iterdir()):
-        raise UsageError(f"--out: `{out}` is there and not empty", hint="name a new folder")
+    _check_new(out)
     for name, text in files.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     click.echo(f"Wrote {len(files)} files to {out}", err=True)
+
+
+def _check_new(out: Path) -> None:
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"--out: `{out}` is there and not empty", hint="name a new folder")
+
+
+def _show_image(spec: "EnvironmentSpec", out: Path | None) -> None:
+    from tensoryard.environment.by_runtime import BuilderByRuntime
+    from tensoryard.environment.image import dockerfile
+    from tensoryard.environment.spec import recipe
+
+    if spec.image is None:
+        raise UsageError("--image: the job runs in a virtual environment", "`--set runtime=image` asks for an image")
+    if spec.image.existing:
+        raise UsageError(f"--image: the job runs in `{spec.image.existing}` as it is: nothing is built")
+    images = BuilderByRuntime().images
+    inputs = images.inputs(recipe(spec), spec.image, lambda line: click.echo(line, err=True))
+    if out is None:
+        click.echo(dockerfile(inputs), nl=False)
+        return
+    _check_new(out)
+    images.write_context(inputs, out)
+    click.echo(f"Wrote the Dockerfile and what it is built with to {out}", err=True)

@@ -15,12 +15,26 @@ import msgspec
 Log = Callable[[str], None]  # takes one line, without its line break
 
 
+class ImageSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a job asks of the image that it runs in.
+
+    base: the image that the environment is put on, or "" for the one that fits its Python; system_packages: names of
+    Debian's packages; existing: an image to run in as it is, or "" to build one.
+    """
+
+    base: str = ""
+    system_packages: tuple[str, ...] = ()
+    existing: str = ""
+
+
 class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
     The environment a job asks for, checked by ``spec.environment_spec``.
 
     tensorflow: a release, "2.15" (its newest fix) or "2.15.1"; python: "3.11", or None for the newest that fits;
-    pip_packages: lines of a requirements file; conda_packages: as conda writes them, from conda_channels in order.
+    pip_packages: lines of a requirements file; conda_packages: as conda writes them, from conda_channels in order;
+    image: None for a virtual environment.
     """
 
     tensorflow: str
@@ -30,6 +44,7 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     pip_packages: tuple[str, ...] = ()
     conda_packages: tuple[str, ...] = ()
     conda_channels: tuple[str, ...] = ("conda-forge",)
+    image: ImageSpec | None = None
 
 
 class Package(msgspec.Struct, frozen=True):
@@ -48,7 +63,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     releases ("" for an environment without TensorFlow); horovod: its release or None; mpi: the MPI that Horovod
     was compiled against, or None when it has Gloo only; lock_sha256: of the text that `EnvironmentBuilder.lock`
     returns; created_at: seconds since the epoch, UTC; size_bytes: all files; own_bytes: those not shared with
-    uv's cache by hard links.
+    uv's cache by hard links; image: "registry/repository@sha256:..." of an environment that is an image, else "";
+    its python is a path inside of it, and unpacked the folder that tasks of this machine run in.
     """
 
     hash: str
@@ -64,6 +80,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float = 0.0
     size_bytes: int = 0
     own_bytes: int = 0
+    image: str = ""
+    unpacked: str = ""
 
 
 class EnvironmentBuilder(Protocol):

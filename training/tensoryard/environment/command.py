@@ -50,11 +50,12 @@ def run(
     log: Log | None = None,
     environ: Mapping[str, str] | None = None,
     keep_addresses: Sequence[str] = (),
+    merged: bool = False,
 ) -> Finished:
     """
     Run a command to its end in a process group of its own; on any exception here the whole group is ended.
 
-    log: gets each line of standard error, and of standard output too when it is given as the only reader;
+    log: gets each line of standard error; merged: of standard output too, in the order that they come in;
     environ: added to this process's variables. Addresses of a package index are taken out of every line
     (they may hold a password) save those that occur in keep_addresses.
     """
@@ -65,33 +66,36 @@ def run(
         env={**inherited, "NO_COLOR": "1", _BUILDER: str(os.getpid()), **(environ or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merged else subprocess.PIPE,
         text=True,
         errors="replace",
         start_new_session=True,
     )
     assert process.stdout is not None
-    assert process.stderr is not None
-    captured: list[str] = []
+    spoken = process.stdout if merged else process.stderr
+    assert spoken is not None
+    captured: list[str] = [""] if merged else []
     reader = threading.Thread(target=lambda pipe: captured.append(pipe.read()), args=(process.stdout,), daemon=True)
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    speaker = threading.Thread(target=_pass_on, args=(process.stderr, lines), daemon=True)
+    speaker = threading.Thread(target=_pass_on, args=(spoken, lines), daemon=True)
     talk: list[str] = []
     try:
-        reader.start()
+        if not merged:
+            reader.start()
         speaker.start()
         while (line := _next(lines)) is not None:
             clean = without_addresses(line.rstrip(), keep_addresses)
             talk.append(clean)
             if log is not None and clean:
                 log(clean)
-        reader.join()
+        if not merged:
+            reader.join()
         return Finished(process.wait(), "".join(captured), talk)
     except BaseException:
         _end_group(process)
         raise
     finally:
-        for thread, pipe in ((reader, process.stdout), (speaker, process.stderr)):
+        for thread, pipe in ((reader, process.stdout), (speaker, spoken)):
             if thread.ident is not None:
                 thread.join(_STOP_SECONDS)
             pipe.close()

@@ -33,14 +33,19 @@ def resolve(recipe: Recipe, python: str, cwd: Path, log: Log) -> str:
         )
     if finished.code != 0:
         raise _unresolved(recipe, finished.talk)
-    pins = dict(_PIN.findall(finished.stdout))
-    log(f"locked {len(pins)} package{'' if len(pins) == 1 else 's'}")
+    count = len(pins(finished.stdout))
+    log(f"locked {count} package{'' if count == 1 else 's'}")
     return finished.stdout
+
+
+def pins(lock: str) -> dict[str, str]:
+    """The version of each package of a lock; "" for one that is an address."""
+    return dict(_PIN.findall(lock))
 
 
 def pinned(lock: str, name: str) -> str:
     """The version that a lock pins a package to, or "" when it does not."""
-    return str(dict(_PIN.findall(lock)).get(name, ""))
+    return pins(lock).get(name, "")
 
 
 def _unresolved(recipe: Recipe, talk: list[str]) -> EnvironmentBuildError:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from tensoryard.environment import EnvironmentSpec
+from tensoryard.environment import EnvironmentSpec, ImageSpec
 from tensoryard.errors import JobError
 
 Way = Literal["single", "mpi", "parameter_server", "multi_worker_mirrored"]
@@ -82,6 +82,7 @@ def environment_spec(
     pip_packages: tuple[str, ...] = (),
     conda_packages: tuple[str, ...] = (),
     conda_channels: tuple[str, ...] = ("conda-forge",),
+    image: ImageSpec | None = None,
 ) -> EnvironmentSpec:
     """
     The environment for a way of running, with the curated TensorFlow where the job names none.
@@ -122,16 +123,20 @@ def environment_spec(
         pip_packages=tuple(packages),
         conda_packages=conda_packages,
         conda_channels=conda_channels,
+        image=image,
     )
 
 
 def in_words(spec: EnvironmentSpec) -> str:
     """ "tensorflow-2.15+horovod for Python 3.11 with numpy, pillow", as one line for people."""
+    if spec.image and spec.image.existing:
+        return f"image {spec.image.existing}"
     wanted = recipe(spec)
     packages = [without_comment(entry) for entry in spec.pip_packages]
     conda = f"{', '.join(spec.conda_packages)} from {', '.join(spec.conda_channels)}" if spec.conda_packages else ""
     extra = " and ".join(text for text in (", ".join(packages), conda) if text)
-    return f"{wanted.name} for Python {wanted.python}" + (f" with {extra}" if extra else "")
+    named = f"{wanted.name} for Python {wanted.python}" + (f" with {extra}" if extra else "")
+    return f"{named} as an image" if spec.image else named
 
 
 def default_python(tensorflow: str) -> str:

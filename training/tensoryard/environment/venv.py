@@ -106,6 +106,12 @@ class VenvBuilder:
             _write(self._locks(key) / "environment", environment.hash.encode())
             return environment
 
+    def lock_recipe(self, wanted: Recipe, log: Log, rebuild: bool = False) -> tuple[Lock, Path]:
+        """The lock of a recipe without conda packages, made if need be, and the Python that it was made for."""
+        with locking.held(self.cache / "flocks" / recipe_key(wanted), f"the lock of {wanted.name}", log):
+            python = find_python(wanted.python, self.cache, log)
+            return self._locked(recipe_key(wanted), wanted, python, rebuild, log), python
+
     def list(self) -> list[Environment]:
         """Every finished environment, the newest first."""
         names = [path.parent.name for path in self._environments.glob("[!.]*/environment.json")]

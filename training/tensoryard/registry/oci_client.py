@@ -11,14 +11,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.message import Message
-from typing import NamedTuple
+from typing import IO, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from tensoryard.errors import NotFoundError, StoreError
+from tensoryard.errors import NotFoundError, StoreError, VerificationError
 from tensoryard.registry.oci_login import find_login, parse_challenge
-from tensoryard.registry.oci_manifest import MANIFEST, Place
+from tensoryard.registry.oci_manifest import INDEXES, MANIFEST, MANIFESTS, Place, digest_of
 
 TRIES = 5
 _TIMEOUT_S = 120
@@ -52,11 +52,39 @@ class Client:
     def has_blob(self, digest: str) -> bool:
         return self._expect(self.ask("HEAD", self._url(f"blobs/{digest}")), 200, 404).status == 200
 
-    def tagged(self) -> str | None:
-        """The digest of the manifest that the tag names now, or None."""
-        answer = self.ask("HEAD", self._url(f"manifests/{self.place.tag}"), headers={"Accept": MANIFEST})
+    def tagged(self, kinds: Sequence[str] = (MANIFEST,)) -> str | None:
+        """The digest of the manifest that the tag names now, or None; kinds: media types that will do."""
+        headers = {"Accept": ", ".join(kinds)}
+        answer = self.ask("HEAD", self._url(f"manifests/{self.place.tag}"), headers=headers)
         self._expect(answer, 200, 404)
         return answer.headers.get("docker-content-digest", "") if answer.status == 200 else None
+
+    def manifest(self, digest: str) -> bytes:
+        """A manifest or an index of manifests. Raises NotFoundError, and VerificationError for other bytes."""
+        headers = {"Accept": ", ".join((*MANIFESTS, *INDEXES))}
+        answer = self._expect(self.ask("GET", self._url(f"manifests/{digest}"), headers=headers), 200)
+        if digest_of(answer.body) != digest:
+            raise VerificationError(
+                f"registry `{self.place.registry}`: gave another manifest than `{self.place.repository}@{digest}`"
+            )
+        return answer.body
+
+    def open_blob(self, digest: str) -> IO[bytes]:
+        """A blob's bytes as they come, to be closed and to be checked by who reads them. Raises NotFoundError."""
+        if not self.has_blob(digest):  # which also signs in
+            raise NotFoundError(
+                f"registry `{self.place.registry}`: `{self.place.repository}` has no `{digest}` any more"
+            )
+        request = urllib.request.Request(self._url(f"blobs/{digest}"))  # noqa: S310  made by `_url`
+        if self._authorization:
+            request.add_unredirected_header("Authorization", self._authorization)
+        try:
+            found: IO[bytes] = self._opener.open(request, timeout=_TIMEOUT_S)
+            return found
+        except (OSError, http.client.HTTPException) as error:
+            raise BrokenRequestError(
+                f"registry `{self.place.registry}`: `{digest}` cannot be read: {error}"
+            ) from None
 
     def start_upload(self) -> str:
         """The address that a blob's bytes go to."""

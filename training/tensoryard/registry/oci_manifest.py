@@ -13,6 +13,12 @@ from tensoryard.errors import UsageError
 from tensoryard.registry.records import FileRecord, ModelVersion
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+# An image may have one manifest, or an index of one for each kind of machine; older ones are Docker's.
+MANIFESTS = (MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
+INDEXES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
 ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG = "application/vnd.cncf.model.config.v1+json"
 WEIGHT = "application/vnd.cncf.model.weight.v1.raw"

@@ -1,0 +1,46 @@
+# tensorflow-2.15 for Python 3.11, rendered by tensoryard
+
+# base: docker.io/library/python:3.11-slim-bookworm as it was when the environment was locked
+FROM docker.io/library/python@sha256:a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1
+
+# system packages of the job
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+ && apt-get install -qq --yes --no-install-recommends \
+      ffmpeg \
+      libgomp1=12.2.0-14 \
+ && rm -rf /var/lib/apt/lists/*
+
+# where Python and its packages go
+ENV PATH=/opt/environment/bin:$PATH \
+    UV_PYTHON_INSTALL_DIR=/opt/python \
+    UV_LINK_MODE=copy
+RUN --mount=type=bind,source=uv,target=/usr/local/bin/uv \
+    uv venv --no-project --quiet --python 3.11 /opt/environment
+
+# TensorFlow and what it needs, each checked against its digest
+COPY framework.lock /opt/
+RUN --mount=type=bind,source=uv,target=/usr/local/bin/uv \
+    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=secret,id=ca \
+    --mount=type=secret,id=index \
+    if [ -e /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca; fi; \
+    if [ -e /run/secrets/index ]; then export UV_CONFIG_FILE=/run/secrets/index; fi; \
+    uv pip install --python /opt/environment --no-deps --require-hashes --compile-bytecode -r /opt/framework.lock
+
+# Python packages of the job, each checked against its digest
+COPY requirements.lock /opt/
+RUN --mount=type=bind,source=uv,target=/usr/local/bin/uv \
+    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=secret,id=ca \
+    --mount=type=secret,id=index \
+    if [ -e /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca; fi; \
+    if [ -e /run/secrets/index ]; then export UV_CONFIG_FILE=/run/secrets/index; fi; \
+    uv pip install --python /opt/environment --no-deps --require-hashes --compile-bytecode -r /opt/requirements.lock
+
+# what it is
+LABEL org.opencontainers.image.title="tensorflow-2.15" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm" \
+      org.tensoryard.key="6eb8e79d7b2ccf61" \
+      org.tensoryard.lock="sha256:4e910057c6d906bd022fa9b55824567e2244343d500051c93813054bb757c32f"
+USER 1000:1000

@@ -1,0 +1,90 @@
+"""
+A base image out of Debian's packages, as no hub can be reached from everywhere: Python, apt and nothing to spare.
+
+Made once on a machine and kept in the cache of the tests; pushed to a registry of the tests whenever one needs it.
+"""
+
+import fcntl
+import gzip
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensoryard.registry.oci_client import Client
+from tensoryard.registry.oci_manifest import MANIFEST, digest_of, parse_place
+
+_PACKAGES = ("python3", "ca-certificates")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def base_layer() -> Path:
+    """The base's one layer, a gzipped archive; made if this machine has none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensoryard-tests"
+    name = "base-image-" + "-".join(_PACKAGES)
+    kept = cache / f"{name}.tar.gz"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            _make(cache, kept)
+    return kept
+
+
+def push_image(
+    where: str, layers: list[bytes], config: Mapping[str, Any] | None = None, architecture: str = ""
+) -> str:
+    """
+    The digest of an image in a registry, pushed under a name such as `127.0.0.1:5000/base:1`.
+
+    layers: gzipped archives; config: what of the image's configuration is not the default.
+    """
+    client = Client(parse_place(where, "latest"))
+    described = {
+        "architecture": architecture or _ARCHITECTURES[platform.machine()],
+        "os": "linux",
+        "config": {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], **(config or {})},
+        "history": [{"created_by": "tests"} for _ in layers],
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(gzip.decompress(layer)) for layer in layers]},
+    }
+    data = json.dumps(described).encode()
+    for blob in (*layers, data):
+        if not client.has_blob(digest_of(blob)):
+            client.end_upload(client.start_upload(), digest_of(blob), blob)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": _CONFIG, "digest": digest_of(data), "size": len(data)},
+        "layers": [{"mediaType": _LAYER, "digest": digest_of(layer), "size": len(layer)} for layer in layers],
+    }
+    client.put_manifest(json.dumps(manifest).encode())
+    return digest_of(json.dumps(manifest).encode())
+
+
+def _make(cache: Path, kept: Path) -> None:
+    assert shutil.which("mmdebstrap"), "the tests need mmdebstrap: run tools/system-packages"
+    aside = cache / f"base-image-{os.getpid()}-{time.monotonic_ns()}"
+    aside.mkdir()
+    try:
+        # Without recommended packages, manuals and lists; the suite is what the tests' images are built from.
+        options = ["--variant=apt", f"--include={','.join(_PACKAGES)}", "--aptopt=Apt::Install-Recommends false"]
+        options += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")]
+        made = subprocess.run(
+            ["mmdebstrap", *options, "bookworm", str(aside / "base.tar")], capture_output=True, text=True, check=False
+        )
+        assert made.returncode == 0, f"mmdebstrap: {made.stderr[-2000:]}"
+        with (
+            (aside / "base.tar").open("rb") as plain,
+            gzip.open(aside / "base.tar.gz", "wb", compresslevel=3) as packed,
+        ):
+            shutil.copyfileobj(plain, packed, 1 << 20)
+        (aside / "base.tar.gz").rename(kept)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

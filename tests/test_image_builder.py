@@ -1,0 +1,204 @@
+"""Images of environments: built once by the real buildah, found again in a real registry, pinned by digest."""
+
+import contextlib
+import gzip
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from launching import all_processes
+from services.base_image import push_image
+from services.images import SIX, base_image, base_layers, image_registry, images, six_image
+from tensoryard.environment import Environment, ImageSpec
+from tensoryard.environment.image_builder import ImageBuilder
+from tensoryard.environment.spec import Recipe
+from tensoryard.environment.venv import VenvBuilder
+from tensoryard.errors import EnvironmentBuildError, NotFoundError, StoreError
+from tensoryard.registry.oci_client import Client
+from tensoryard.registry.oci_manifest import Place
+
+__all__ = ["base_image", "base_layers", "image_registry", "images", "six_image"]
+
+
+def root(environment: Environment) -> Path:
+    return Path(environment.unpacked) / "root"
+
+
+def left_behind(builder: ImageBuilder) -> list[str]:
+    """Folders, processes and mounts of builds that are over."""
+    found = [path.name for path in (builder.cache / "images").glob(".*")]
+    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(builder.cache) in line]
+    return found + [command for _, command, _ in all_processes() if str(builder.cache) in command]
+
+
+def variant(layers: list[bytes], text: bytes) -> list[bytes]:
+    """The layers of a base that says something else."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        member = tarfile.TarInfo("etc/this-is")
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text))
+    return [*layers, gzip.compress(made.getvalue(), mtime=0)]
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+def test_an_image_has_the_locked_packages_and_those_of_the_system(
+    six_image: Environment, images: ImageBuilder
+) -> None:
+    packages = {(package.name, package.version) for package in six_image.packages}
+    assert packages == {("six", "1.16.0")}
+    assert "six==1.16.0" in images.lock(six_image)
+    (module,) = root(six_image).glob("opt/environment/lib/python3.11/site-packages/six.py")
+    assert list(module.parent.glob("__pycache__/six.cpython-311.pyc"))
+    assert (root(six_image) / "usr/share/tyard-greeting/greeting").read_text() == "from tyard-greeting\n"
+    assert (root(six_image) / "etc/this-is").read_text() == "the base\n"
+    assert (
+        not (root(six_image) / "usr/local/bin/uv").exists()
+        or (root(six_image) / "usr/local/bin/uv").stat().st_size == 0
+    )
+    assert left_behind(images) == []
+
+
+def test_nothing_of_this_machine_is_in_an_image(six_image: Environment) -> None:
+    """Certificates and settings of the package index are mounted for a step, and in no layer."""
+    secrets = list((root(six_image) / "run").rglob("*"))
+    assert [path for path in secrets if path.is_file() and path.stat().st_size] == []
+
+
+def test_an_image_in_the_registry_says_what_it_is(six_image: Environment, image_registry: str) -> None:
+    place = Place(image_registry, "tensoryard/environments", six_image.hash)
+    digest = Client(place).tagged()
+    assert six_image.image == f"{image_registry}/tensoryard/environments@{digest}"
+    assert digest is not None
+    manifest = msgspec.json.decode(Client(place).manifest(digest))
+    with Client(place).open_blob(manifest["config"]["digest"]) as file:
+        config = msgspec.json.decode(file.read())["config"]
+    assert config["User"] == "1000:1000"
+    assert config["Labels"]["org.tensoryard.key"] == six_image.hash
+    assert config["Labels"]["org.tensoryard.lock"] == f"sha256:{six_image.lock_sha256}"
+
+
+def test_what_was_built_is_found_without_a_build(
+    six_image: Environment, images: ImageBuilder, base_image: str, lines: list[str]
+) -> None:
+    image = ImageSpec(base=base_image, system_packages=("tyard-greeting",))
+    assert images.find_recipe(SIX, image) == six_image
+    assert images.ensure_recipe(SIX, image, lines.append) == six_image
+    assert lines == []
+
+
+def test_another_machine_takes_it_from_the_registry(
+    six_image: Environment, image_registry: str, base_image: str, tmp_path: Path, lines: list[str]
+) -> None:
+    elsewhere = ImageBuilder(VenvBuilder(tmp_path), image_registry)
+    found = elsewhere.ensure_recipe(
+        SIX, ImageSpec(base=base_image, system_packages=("tyard-greeting",)), lines.append
+    )
+    assert found.image == six_image.image
+    assert f"image {six_image.image.rpartition(':')[2][:12]} in {image_registry}: reused" in lines
+    assert not (tmp_path / "buildah").exists()
+    assert (root(found) / "etc/this-is").read_text() == "the base\n"
+
+
+def test_of_two_that_want_an_image_at_once_one_builds_it(images: ImageBuilder, base_image: str) -> None:
+    said: list[list[str]] = [[], []]
+    made: list[Environment] = []
+    wanted = Recipe(name="both", python="3.11", requirements=("six==1.15.0",))
+
+    def ensure(number: int) -> None:
+        made.append(images.ensure_recipe(wanted, ImageSpec(base=base_image), said[number].append))
+
+    threads = [threading.Thread(target=ensure, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made[0] == made[1]
+    assert sum(line.startswith("building image") for line in said[0] + said[1]) == 1
+    assert left_behind(images) == []
+
+
+def test_a_base_that_moved_under_its_tag_comes_in_when_it_is_asked_for(
+    images: ImageBuilder, image_registry: str, base_layers: list[bytes], lines: list[str]
+) -> None:
+    name = f"{image_registry}/moving:1"
+    wanted = Recipe(name="bare", python="3.11")
+    first = push_image(name, base_layers)
+    before = images.inputs(wanted, ImageSpec(base=name), lines.append)
+    assert before.base == f"{image_registry}/moving@{first}"
+    second = push_image(name, variant(base_layers, b"a newer base\n"))
+    assert images.inputs(wanted, ImageSpec(base=name), lines.append) == before
+    after = images.inputs(wanted, ImageSpec(base=name), lines.append, rebuild=True)
+    assert after.base == f"{image_registry}/moving@{second}"
+    assert after.key != before.key
+
+
+def test_a_build_that_fails_says_what_failed(images: ImageBuilder, base_image: str, lines: list[str]) -> None:
+    image = ImageSpec(base=base_image, system_packages=("no-such-package",))
+    with pytest.raises(EnvironmentBuildError) as raised:
+        images.ensure_recipe(Recipe(name="bare", python="3.11"), image, lines.append)
+    assert "Unable to locate package no-such-package" in raised.value.message
+    assert left_behind(images) == []
+
+
+def test_a_build_that_is_ended_leaves_nothing(images: ImageBuilder, base_image: str) -> None:
+    class EndedError(Exception):
+        pass
+
+    def log(line: str) -> None:
+        if line.startswith("Unpacking"):
+            raise EndedError
+
+    image = ImageSpec(base=base_image, system_packages=("openmpi-bin",))
+    with pytest.raises(EndedError):
+        images.ensure_recipe(Recipe(name="bare", python="3.11"), image, log)
+    assert left_behind(images) == []
+    assert images.find_recipe(Recipe(name="bare", python="3.11"), image) is None
+
+
+def test_an_image_that_is_there_is_taken_as_it_is(images: ImageBuilder, base_image: str, lines: list[str]) -> None:
+    found = images.ensure_recipe(SIX, ImageSpec(existing=base_image), lines.append)
+    assert found.image.startswith(base_image.removesuffix(":12") + "@sha256:")
+    assert (root(found) / "etc/this-is").read_text() == "the base\n"
+    assert not (root(found) / "opt/environment").exists()
+
+
+def test_an_image_that_is_not_there_is_named(images: ImageBuilder, image_registry: str, lines: list[str]) -> None:
+    with pytest.raises(NotFoundError, match=f"base_image: registry `{image_registry}` has no `nowhere:1`"):
+        images.ensure_recipe(SIX, ImageSpec(base=f"{image_registry}/nowhere:1"), lines.append)
+    with pytest.raises(NotFoundError, match=f"image: registry `{image_registry}` has no `nowhere:1`"):
+        images.ensure_recipe(SIX, ImageSpec(existing=f"{image_registry}/nowhere:1"), lines.append)
+
+
+def test_a_registry_that_is_away_is_named(tmp_path: Path, free_port: int, lines: list[str]) -> None:
+    builder = ImageBuilder(VenvBuilder(tmp_path), f"localhost:{free_port}")
+    with pytest.raises(StoreError, match=f"registry `localhost:{free_port}`: does not answer"):
+        builder.ensure_recipe(SIX, ImageSpec(base=f"localhost:{free_port}/base"), lines.append)
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    import socket
+
+    with contextlib.closing(socket.socket()) as held:
+        held.bind(("localhost", 0))  # and nobody listens
+        yield held.getsockname()[1]
+
+
+def test_without_a_registry_an_image_is_on_this_machine(
+    images: ImageBuilder, base_image: str, lines: list[str]
+) -> None:
+    builder = ImageBuilder(images.venvs)
+    found = builder.ensure_recipe(Recipe(name="alone", python="3.11"), ImageSpec(base=base_image), lines.append)
+    assert found.image.startswith("localhost/tensoryard/environments@sha256:")
+    assert (root(found) / "opt/environment/bin/python").is_symlink()
+    assert left_behind(builder) == []

@@ -1,0 +1,180 @@
+"""Runs in a real image on this machine: what they see, how they end, and that nothing is left."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launching import Yard, exists, parameter_server, wait_until
+from services.images import OneImage, base_image, base_layers, image_registry, images, six_image
+from tensoryard.environment import Environment
+from tensoryard.job import DatastoreReference
+from tensoryard.run import RunRecord
+
+__all__ = ["base_image", "base_layers", "image_registry", "images", "six_image"]
+
+IN_IMAGE = {"runtime": "image"}
+SAY_WHERE = """
+import json, os, sys, six
+seen = {"prefix": sys.prefix, "six": six.__version__, "base": open("/etc/this-is").read(), "cwd": os.getcwd(),
+        "pid": os.getpid(), "environ": dict(os.environ)}
+open(f"outputs/{os.environ['TYARD_TASK']}.json", "w").write(json.dumps(seen))
+print("seen")
+"""
+WAYS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "single": ({}, ["worker-0"]),
+    "mpi": ({"distributed_training": "mpi", "process_count_per_node": 2}, ["rank-0", "rank-1"]),
+    "multi_worker": ({"distributed_training": "multi_worker_mirrored", "node_count": 2}, ["worker-0", "worker-1"]),
+    "parameter_server": (
+        {"distributed_training": parameter_server(worker_count=1, parameter_server_count=1)},
+        ["chief-0", "ps-0", "worker-0"],
+    ),
+}
+WAITS = """
+import os, time
+count = {count}
+while len(os.listdir("outputs")) < count: time.sleep(0.01)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_that_image(yard: Yard, six_image: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run of the yard gets it; the machine's own variables are not the image's."""
+    plain = yard.controller
+
+    def controller(workspace: Any = None, builder: Any = None) -> Any:
+        return plain(workspace, builder or OneImage(six_image))
+
+    monkeypatch.setattr(yard, "controller", controller)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/of/this/machine")
+
+
+def in_folder(function: Any) -> Any:
+    return pytest.mark.parametrize("yard", ["folder"], indirect=True)(function)
+
+
+def mounts_of(run: RunRecord, yard: Yard) -> list[str]:
+    return [line for line in Path("/proc/mounts").read_text().splitlines() if str(yard.folder) in line]
+
+
+@in_folder
+@pytest.mark.parametrize("way", WAYS)
+def test_every_task_runs_in_the_image(yard: Yard, way: str) -> None:
+    fields, tasks = WAYS[way]
+    run = yard.run(SAY_WHERE + WAITS.format(count=len(tasks)), **fields, **IN_IMAGE)
+    assert (run.state().stage, run.state().reason) == ("Completed", None)
+    for task in tasks:
+        seen = yard.record(run, f"outputs/{task}.json")
+        assert (seen["prefix"], seen["six"], seen["base"]) == ("/opt/environment", "1.16.0", "the base\n")
+        assert seen["cwd"] == str(yard.work_folder(run) / "source")
+        # The process that its supervisor started is the script itself.
+        assert seen["pid"] == yard.record(run, f"tasks/{task}.json")["pid"]
+    assert yard.leftovers(run) == []
+    assert mounts_of(run, yard) == []
+
+
+def test_what_a_run_writes_and_logs_is_kept(yard: Yard) -> None:
+    run = yard.run(SAY_WHERE + "open('logs/own.txt', 'w').write('mine')", **IN_IMAGE)
+    assert run.state().stage == "Completed"
+    assert yard.log(run) == "seen\n"
+    assert {"outputs/worker-0.json", "logs/own.txt"} <= set(run.file_names())
+
+
+@in_folder
+def test_the_digest_is_recorded_with_the_run(yard: Yard, six_image: Environment) -> None:
+    run = yard.run(SAY_WHERE, **IN_IMAGE)
+    (event,) = [event for event in run.events()[0] if event.fact == "environment"]
+    assert event.data["image"] == six_image.image
+
+
+@in_folder
+def test_variables_are_the_image_s_then_the_job_s(yard: Yard) -> None:
+    run = yard.run(SAY_WHERE, environment_variables={"GREETING": "hello", "LD_LIBRARY_PATH": "/mine"}, **IN_IMAGE)
+    seen = yard.record(run, "outputs/worker-0.json")["environ"]
+    assert seen["PATH"] == "/opt/environment/bin:/usr/local/bin:/usr/bin:/bin"
+    assert (seen["GREETING"], seen["LD_LIBRARY_PATH"]) == ("hello", "/mine")
+    assert seen["HOME"] == str(yard.work_folder(run) / "home")
+    other = yard.run(SAY_WHERE, **IN_IMAGE)
+    assert "LD_LIBRARY_PATH" not in yard.record(other, "outputs/worker-0.json")["environ"]
+
+
+@in_folder
+def test_data_of_the_datastore_is_seen_in_the_image(yard: Yard) -> None:
+    yard.workspace.store.put("data/mnist/train", b"digits")
+    run = yard.run(
+        "import os, sys; print(open(sys.argv[2] + '/train').read(), open(os.environ['TYARD_INPUT_ALL']).read())",
+        script_params={"--data": DatastoreReference("default", "mnist")},
+        inputs={"all": DatastoreReference("default", "mnist/train", "download")},
+        **IN_IMAGE,
+    )
+    assert yard.log(run) == "digits digits\n"
+
+
+@in_folder
+def test_the_image_stays_as_it_is_whatever_a_script_does(yard: Yard, six_image: Environment) -> None:
+    run = yard.run("open('/etc/this-is', 'w').write('mine'); print(open('/etc/this-is').read())", **IN_IMAGE)
+    assert yard.log(run) == "mine\n"
+    assert (Path(six_image.unpacked) / "root/etc/this-is").read_text() == "the base\n"
+
+
+@in_folder
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [("raise SystemExit(7)", (7, None)), ("import os; os.kill(os.getpid(), 9)", (None, "SIGKILL"))],
+)
+def test_an_end_is_told_as_without_an_image(yard: Yard, script: str, expected: tuple[int | None, str | None]) -> None:
+    run = yard.run(script, **IN_IMAGE)
+    task = yard.record(run, "tasks/worker-0.json")
+    assert run.state().stage == "Failed"
+    assert (task["exit_code"], task["signal"]) == expected
+
+
+@in_folder
+def test_a_script_that_is_not_in_the_image_is_told(yard: Yard, six_image: Environment) -> None:
+    run = yard.submit("", **IN_IMAGE)
+    bare = {"environment": {"PATH": "/nowhere"}, "size_bytes": 0, "digest": ""}
+    folder = yard.folder / "bare"
+    (folder / "work").mkdir(parents=True)
+    (folder / "root").symlink_to(f"{six_image.unpacked}/root")
+    (folder / "bin").symlink_to(f"{six_image.unpacked}/bin")
+    (folder / "image.json").write_text(json.dumps(bare))
+    import msgspec
+
+    yard.controller(builder=OneImage(msgspec.structs.replace(six_image, unpacked=str(folder)))).serve()
+    assert run.state().stage == "Failed"
+    assert yard.log(run) == "in_image.py: `python` is not in the image\n"
+    assert yard.record(run, "tasks/worker-0.json")["exit_code"] == 127
+
+
+@in_folder
+def test_a_script_dies_with_its_supervisor_even_when_that_is_killed(yard: Yard) -> None:
+    run = yard.submit("import os, time; print(os.getpid(), flush=True); time.sleep(600)", **IN_IMAGE)
+    yard.start_controller()
+    pid = int(yard.wait_for_file(run, "logs/worker-0.log"))
+    supervisor = json.loads(yard.wait_for_file(run, "tasks/worker-0.started.json"))["supervisor"]
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: not exists(pid), "the script is gone")
+    yard.wait_for_stage(run, "Failed")
+    assert mounts_of(run, yard) == []
+
+
+@in_folder
+def test_a_cancel_reaches_a_script_and_what_it_started(yard: Yard) -> None:
+    script = """
+import signal, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+signal.signal(signal.SIGTERM, lambda *_: (print("told"), sys.exit(0)))
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+    run = yard.submit(script, **IN_IMAGE)
+    yard.start_controller()
+    child = int(yard.wait_for_file(run, "logs/worker-0.log"))
+    run.request_cancel()
+    yard.wait_for_stage(run, "Canceled")
+    assert "told" in yard.log(run)
+    assert not exists(child)
+    assert yard.leftovers(run) == []

@@ -1,0 +1,111 @@
+"""
+buildah: builds images from Dockerfiles without a daemon and without root.
+
+Source: https://github.com/containers/buildah/tree/main/docs (buildah-build, buildah-push), measured with 1.28.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tensoryard.environment import Log, command
+from tensoryard.environment.image import ImageInputs
+from tensoryard.environment.image_unpack import OciFolder
+from tensoryard.errors import EnvironmentBuildError
+from tensoryard.registry.oci_manifest import Place
+
+_SAID = 15  # lines that an error repeats
+# What says where packages come from, and with which certificates, on this machine; a build takes it as secrets.
+_CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_INDEX = {"UV_DEFAULT_INDEX": "index-url", "UV_INDEX_URL": "index-url", "UV_EXTRA_INDEX_URL": "extra-index-url"}
+
+
+class Buildah:
+    """
+    buildah with a storage of its own.
+
+    Raises EnvironmentBuildError when it is not installed.
+    """
+
+    def __init__(self, storage: Path) -> None:
+        self.storage = storage
+        if shutil.which("buildah") is None:
+            raise EnvironmentBuildError(
+                "runtime: images are built by `buildah`, which is not on PATH",
+                hint="sudo apt-get install buildah, or set `runtime: venv`",
+            )
+
+    def build(self, inputs: ImageInputs, context: Path, log: Log) -> None:
+        """Build an image, named by its key. Raises EnvironmentBuildError with the last lines of what was said."""
+        secrets = []
+        for name, path in _secrets(context.parent).items():
+            secrets += ["--secret", f"id={name},src={path}"]
+        # chroot: needs neither root nor namespaces of the kernel that a container may not make.
+        options = ["--isolation", "chroot", "--layers", "--format", "oci", *_tls(inputs.base), *secrets]
+        argv = self._argv("bud", *options, "--tag", _name(inputs.key), ".")
+        try:
+            self._run(argv, context, log, f"image {inputs.key} ({inputs.name})")
+        finally:
+            # Of a build that failed or was ended: its container stays mounted otherwise.
+            command.run(self._argv("rm", "--all"), cwd=self.storage)
+
+    def push(self, key: str, place: Place, log: Log) -> str:
+        """The digest of an image in the registry that it was pushed to; layers that are there are not sent."""
+        file = self.storage / f"digest-{key}"
+        options = [*_tls(str(place)), "--digestfile", str(file)]
+        log(f"pushing image {key} to {place}")
+        self._run(self._argv("push", *options, _name(key), f"docker://{place}"), self.storage, log, f"image {key}")
+        digest = file.read_text(encoding="ascii").strip()
+        file.unlink()
+        return digest
+
+    def export(self, key: str, folder: Path, log: Log) -> Path:
+        """A new folder with an image in the OCI layout."""
+        self._run(self._argv("push", "--quiet", _name(key), f"oci:{folder}:{key}"), self.storage, log, f"image {key}")
+        return OciFolder(folder).folder
+
+    def _argv(self, verb: str, *arguments: str) -> list[str]:
+        self.storage.mkdir(parents=True, exist_ok=True)
+        places = ["--root", str(self.storage / "storage"), "--runroot", str(self.storage / "run")]
+        return ["buildah", *places, verb, *arguments]
+
+    def _run(self, argv: Sequence[str], cwd: Path, log: Log, what: str) -> None:
+        finished = command.run(argv, cwd=cwd, log=log, merged=True)
+        if finished.code == 0:
+            return
+        said = [line for line in finished.talk if line.strip()][-_SAID:]
+        if any("no space left on device" in line.lower() for line in said):
+            raise EnvironmentBuildError(
+                f"{what}: the disk filled up",
+                hint="run `tyard env prune --yes`, or set TYARD_CACHE to a folder on a larger disk",
+            )
+        raise EnvironmentBuildError(f"{what}: `buildah {argv[5]}` failed; it says:\n" + "\n".join(said))
+
+
+def _name(key: str) -> str:
+    return f"localhost/tensoryard/environments:{key}"
+
+
+def _tls(reference: str) -> list[str]:
+    """A registry of this very machine speaks HTTP."""
+    return ["--tls-verify=false"] if Place(reference.partition("/")[0], "", "").is_local else []
+
+
+def _secrets(folder: Path) -> dict[str, Path]:
+    """Files that a build reads and that are in no image: certificates, and settings of uv with a package index."""
+    found = {}
+    for variable in _CERTIFICATES:
+        path = Path(os.environ.get(variable, ""))
+        if path.is_file():
+            found["ca"] = path
+            break
+    settings = [f'{key} = "{os.environ[name]}"' for name, key in _INDEX.items() if os.environ.get(name)]
+    own = Path(os.environ.get("UV_CONFIG_FILE") or Path.home() / ".config" / "uv" / "uv.toml")
+    if settings:
+        found["index"] = folder / "uv.toml"
+        found["index"].write_text("\n".join(settings) + "\n", encoding="utf-8")
+        found["index"].chmod(0o600)
+    elif own.is_file():
+        found["index"] = own
+    return found

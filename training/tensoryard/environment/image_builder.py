@@ -1,0 +1,353 @@
+"""
+Environments as container images: built by buildah without a daemon, kept in a registry, unpacked to be run in.
+
+    images/asked/<key>.json      what one spec became: its Environment, and the image below it by digest
+    images/<digest>/             image.json, root/ (the files), bin/python (of the machine), work/, used
+    buildah/                     buildah's own storage: layers that later builds take up
+
+The key of an image is made of the Dockerfile and all that it is built with, and is its tag in the registry: whoever
+asks for the same image finds it there. A folder with a digest for its name is always whole.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tensoryard.environment import Environment, EnvironmentSpec, ImageSpec, Log, Package, buildah, locking
+from tensoryard.environment.image import (
+    PREFIX,
+    ImageInputs,
+    Reference,
+    default_base,
+    dockerfile,
+    parse_reference,
+    shared_part,
+)
+from tensoryard.environment.image_unpack import ImageSource, OciFolder, unpack
+from tensoryard.environment.interpreter import describe
+from tensoryard.environment.lock import recipe_key
+from tensoryard.environment.resolve import pinned, pins
+from tensoryard.environment.spec import HOROVOD, Recipe, recipe
+from tensoryard.environment.venv import VenvBuilder
+from tensoryard.errors import EnvironmentBuildError, NotFoundError
+from tensoryard.registry.oci_client import Client
+from tensoryard.registry.oci_manifest import INDEXES, MANIFESTS, Place
+
+REPOSITORY = "tensoryard/environments"
+_SHORT = 12  # digits of a digest that a person is shown
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a spec became. base: the digest of the image it stands on, pinned when it was locked."""
+
+    base: str
+    environment: Environment | None = None
+
+
+class ImageBuilder:
+    """
+    Images of environments; see `EnvironmentBuilder`.
+
+    venvs: has the locks and Horovod's wheels; registry: host and path that images are pushed below, "" for none:
+    then they are on this machine only.
+    """
+
+    def __init__(self, venvs: VenvBuilder, registry: str = "") -> None:
+        self.venvs = venvs
+        self.cache = venvs.cache
+        self.registry = registry.strip("/")
+        self._images = self.cache / "images"
+
+    def find(self, spec: EnvironmentSpec) -> Environment | None:
+        """The environment of a spec whose image is unpacked here, or None; marks it as used now."""
+        return self.find_recipe(recipe(spec), _image(spec))
+
+    def ensure(self, spec: EnvironmentSpec, log: Log, rebuild: bool = False) -> Environment:
+        """
+        The environment of a spec as an image: found in the registry or built and pushed, and unpacked here.
+
+        Raises EnvironmentBuildError when it cannot be built, StoreError for what the registry refuses.
+        """
+        return self.ensure_recipe(recipe(spec), _image(spec), log, rebuild, spec)
+
+    def find_recipe(self, wanted: Recipe, image: ImageSpec) -> Environment | None:
+        """The environment of a recipe in an image that is unpacked here, or None."""
+        asked = self._asked(_key(wanted, image))
+        found = asked.environment if asked else None
+        if found is None or not (Path(found.unpacked) / "image.json").exists():
+            return None
+        with contextlib.suppress(OSError):  # a cache that others own can be used all the same
+            os.utime(Path(found.unpacked) / "used")
+        return found
+
+    def ensure_recipe(
+        self,
+        wanted: Recipe,
+        image: ImageSpec,
+        log: Log,
+        rebuild: bool = False,
+        spec: EnvironmentSpec | None = None,
+    ) -> Environment:
+        """The environment of a recipe in an image, built if it is not there; spec: kept in its record."""
+        if not rebuild and (found := self.find_recipe(wanted, image)):
+            return found
+        if not sys.platform.startswith("linux"):
+            raise EnvironmentBuildError("runtime: images are built and run on Linux", hint="leave `runtime` out")
+        self._images.mkdir(parents=True, exist_ok=True)
+        key = _key(wanted, image)
+        with locking.held(self._flock(key), "the image of this environment", log):
+            if not rebuild and (found := self.find_recipe(wanted, image)):
+                return found
+            made = self._existing(image, log) if image.existing else self._ours(wanted, image, log, rebuild)
+            made = msgspec.structs.replace(made, spec=spec)
+            asked = self._asked(key)
+            self._write(key, Asked(base=asked.base if asked else "", environment=made))
+            return made
+
+    def lock(self, environment: Environment) -> str:
+        """The lock of an image's Python packages, as it lies in the image; "" for an image that is not ours."""
+        text = ""
+        for name in ("framework.lock", "requirements.lock"):
+            with contextlib.suppress(FileNotFoundError):
+                text += (Path(environment.unpacked) / "root" / "opt" / name).read_text(encoding="utf-8")
+        return text
+
+    def inputs(self, wanted: Recipe, image: ImageSpec, log: Log, rebuild: bool = False) -> ImageInputs:
+        """
+        What the image of a recipe is made from: locks it, and pins its base, where that was not done before.
+
+        rebuild: do both again, so that newer packages and a base that moved under its tag come in.
+        """
+        lock, python = self.venvs.lock_recipe(wanted, log, rebuild)
+        framework = lock.requirements
+        if wanted.requirements:
+            alone, _ = self.venvs.lock_recipe(msgspec.structs.replace(wanted, requirements=()), log)
+            framework = shared_part(lock.requirements, alone.requirements)
+        reference = parse_reference(image.base or default_base(wanted.python), "base_image")
+        wheel, mpi = "", None
+        if wanted.horovod_for is not None:
+            from tensoryard.environment import horovod
+
+            release = pinned(lock.requirements, wanted.horovod_for)
+            made_from = horovod.wheel_inputs(wanted.horovod_for, release, describe(python), wanted.use_gpu)
+            compiled = horovod.ensure_wheel(self.cache, made_from, python, wanted.use_gpu, log)
+            wheel, mpi = f"{made_from.key}/{compiled.file}", made_from.mpi
+        return ImageInputs(
+            name=wanted.name,
+            python=wanted.python,
+            base_name=str(reference),
+            base=reference.at(self._base(_key(wanted, image), reference, rebuild)),
+            system_packages=tuple(sorted(set(image.system_packages))),
+            mpi=mpi is not None,
+            requirements=lock.requirements,
+            framework=framework,
+            wheel=wheel,
+        )
+
+    def write_context(self, inputs: ImageInputs, folder: Path) -> None:
+        """The Dockerfile, and beside it all that it is built with."""
+        import uv
+
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "Dockerfile").write_text(dockerfile(inputs), encoding="utf-8")
+        for file in inputs.locks():
+            (folder / file.name).write_text(file.text, encoding="utf-8")
+        shutil.copy(uv.find_uv_bin(), folder / "uv")
+        if inputs.wheel:
+            (folder / inputs.wheel).parent.mkdir(exist_ok=True)
+            shutil.copy(self.cache / "wheels" / "horovod" / inputs.wheel, folder / inputs.wheel)
+
+    def _ours(self, wanted: Recipe, image: ImageSpec, log: Log, rebuild: bool) -> Environment:
+        inputs = self.inputs(wanted, image, log, rebuild)
+        key = inputs.key
+        with locking.held(self._flock(key), f"the build of image {key}", log) as waited:
+            # Who waited for another's build has what that one made.
+            digest = self._in_registry(key) if waited or not rebuild else None
+            if digest is not None:
+                log(f"image {_short(digest)} in {self.registry}: reused")
+                source: ImageSource = Client(self._place(key))
+                unpacked = self._unpacked(source, digest, log)
+            else:
+                digest, unpacked = self._built(inputs, log)
+        return Environment(
+            hash=key,
+            name=inputs.name,
+            python=f"{PREFIX}/bin/python",
+            python_version=inputs.python,
+            tensorflow=pinned(inputs.requirements, "tensorflow-cpu") or pinned(inputs.requirements, "tensorflow"),
+            horovod=HOROVOD if inputs.wheel else None,
+            mpi="Open MPI" if inputs.mpi else None,
+            lock_sha256=hashlib.sha256(inputs.requirements.encode()).hexdigest(),
+            packages=tuple(Package(name, version) for name, version in pins(inputs.requirements).items()),
+            created_at=time.time(),
+            size_bytes=_size(unpacked),
+            own_bytes=_size(unpacked),
+            image=f"{self._repository}@{digest}",
+            unpacked=str(unpacked),
+        )
+
+    def _existing(self, image: ImageSpec, log: Log) -> Environment:
+        reference = parse_reference(image.existing, "image")
+        digest = reference.digest or resolve(reference, "image")
+        unpacked = self._unpacked(Client(_place(reference)), digest, log)
+        return Environment(
+            hash=digest.removeprefix("sha256:")[:16],
+            name=image.existing,
+            python="python",
+            python_version="",
+            tensorflow="",
+            # Whether it has one shows when a rank starts.
+            mpi="the image's own",
+            lock_sha256="",
+            created_at=time.time(),
+            size_bytes=_size(unpacked),
+            own_bytes=_size(unpacked),
+            image=reference.at(digest),
+            unpacked=str(unpacked),
+        )
+
+    def _built(self, inputs: ImageInputs, log: Log) -> tuple[str, Path]:
+        """The digest of an image that is built, pushed where there is a registry, and unpacked; and the folder."""
+        tool = buildah.Buildah(self.cache / "buildah")
+        aside = Path(tempfile.mkdtemp(prefix=f".building-{inputs.key}-", dir=self._images))
+        try:
+            self.write_context(inputs, aside / "context")
+            log(f"building image {inputs.key} ({inputs.name}) on {inputs.base_name}")
+            with locking.held(self.cache / "flocks" / "buildah", "another image's build", log):
+                tool.build(inputs, aside / "context", log)
+                if self.registry:
+                    place = self._place(inputs.key)
+                    digest = tool.push(inputs.key, place, log)
+                    return digest, self._unpacked(Client(place), digest, log)
+                source = OciFolder(tool.export(inputs.key, aside / "oci", log))
+                return source.newest(), self._unpacked(source, source.newest(), log)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _unpacked(self, source: ImageSource, digest: str, log: Log) -> Path:
+        """The folder of an image's files, made if it is not there."""
+        folder = self._images / digest.removeprefix("sha256:")
+        with locking.held(self._flock(folder.name), f"image {_short(digest)} to be unpacked", log):
+            if (folder / "image.json").exists():
+                return folder
+            self._remove_leftovers(folder.name)
+            aside = Path(tempfile.mkdtemp(prefix=f".unpacking-{folder.name}-", dir=self._images))
+            try:
+                config = unpack(source, digest, aside / "root", log)
+                (aside / "work").mkdir()
+                (aside / "bin").mkdir()
+                # For what runs outside: rank.py, on nodes that see this folder and have the same Python.
+                own = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+                (aside / "bin" / "python").symlink_to(own)
+                (aside / "used").touch()
+                facts = {"digest": digest, "environment": _variables(config), "size_bytes": _tree_size(aside)}
+                (aside / "image.json").write_bytes(msgspec.json.encode(facts))
+                aside.chmod(0o755)
+                aside.rename(folder)
+            except OSError as error:
+                raise EnvironmentBuildError(
+                    f"image {_short(digest)}: cannot be unpacked into {self._images}: {error.strerror}",
+                    hint="`tyard env prune --yes` removes what is not in use",
+                ) from None
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            return folder
+
+    def _base(self, key: str, reference: Reference, rebuild: bool) -> str:
+        """The digest of the base, asked for once."""
+        asked = None if rebuild else self._asked(key)
+        if reference.digest or (asked and asked.base):
+            return reference.digest or (asked.base if asked else "")
+        digest = resolve(reference, "base_image")
+        self._write(key, Asked(base=digest))
+        return digest
+
+    def _in_registry(self, key: str) -> str | None:
+        return Client(self._place(key)).tagged() if self.registry else None
+
+    @property
+    def _repository(self) -> str:
+        return f"{self.registry or 'localhost'}/{REPOSITORY}"
+
+    def _place(self, key: str) -> Place:
+        host, _, path = f"{self.registry}/{REPOSITORY}".partition("/")
+        return Place(host, path, key)
+
+    def _asked(self, key: str) -> Asked | None:
+        try:
+            return msgspec.json.decode((self._images / "asked" / f"{key}.json").read_bytes(), type=Asked)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def _write(self, key: str, asked: Asked) -> None:
+        path = self._images / "asked" / f"{key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}-{os.getpid()}-{time.monotonic_ns()}")
+        aside.write_bytes(msgspec.json.encode(asked))
+        aside.replace(path)
+
+    def _flock(self, name: str) -> Path:
+        return self.cache / "flocks" / f"image-{name}"
+
+    def _remove_leftovers(self, name: str) -> None:
+        for path in self._images.glob(f".unpacking-{name}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def resolve(reference: Reference, field: str) -> str:
+    """The digest that a tag names now. Raises NotFoundError when it names none."""
+    place = _place(reference)
+    client = Client(place)
+    found = client.tagged((*MANIFESTS, *INDEXES))
+    if found is None:
+        raise NotFoundError(
+            f"{field}: registry `{place.registry}` has no `{place.repository}:{place.tag}`",
+            hint="check its name and tag",
+        )
+    return found
+
+
+def _place(reference: Reference) -> Place:
+    return Place(reference.registry, reference.repository, reference.digest or reference.tag)
+
+
+def _image(spec: EnvironmentSpec) -> ImageSpec:
+    assert spec.image is not None
+    return spec.image
+
+
+def _key(wanted: Recipe, image: ImageSpec) -> str:
+    """16 hex digits over what is asked."""
+    parts = [image.existing]
+    if not image.existing:
+        parts = ["", recipe_key(wanted), image.base, *sorted(set(image.system_packages))]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+
+
+def _variables(config: Mapping[str, Any]) -> dict[str, str]:
+    pairs = (entry.partition("=") for entry in config.get("config", {}).get("Env") or ())
+    return {name: value for name, _, value in pairs}
+
+
+def _size(folder: Path) -> int:
+    return int(msgspec.json.decode((folder / "image.json").read_bytes())["size_bytes"])
+
+
+def _tree_size(folder: Path) -> int:
+    total = 0
+    for parent, _, files in os.walk(folder):
+        total += sum(os.lstat(os.path.join(parent, name)).st_size for name in files)  # noqa: PTH118 - many
+    return total
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:_SHORT]
