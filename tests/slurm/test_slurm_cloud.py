@@ -150,3 +150,11 @@ def test_a_machine_that_nobody_wants_goes(cloud: CloudCluster) -> None:
     ]
     cloud.tyard("node", "reconcile")
     assert cloud.azure.nodes == {}
+
+
+def test_nodes_of_other_clusters_are_not_touched(cloud: CloudCluster) -> None:
+    said = cloud.tyard("node", "resume", "other-[1-2]")
+
+    assert "error: HOSTLIST: got `other-[1-2]`, expected nodes of `node-N`" in said
+    assert "error: other-1, other-2: no cluster of the workspace has such nodes" in cloud.log
+    assert cloud.azure.nodes == {}
