@@ -124,6 +124,16 @@ def test_a_job_that_is_put_back_into_the_queue_goes_on_from_its_checkpoint(
     assert int(yard.log(run, first).splitlines()[-2].split()[-1]) > 0
 
 
+def test_a_run_that_reaches_the_partitions_time_limit_keeps_its_checkpoint_and_says_so(
+    slurm: SlurmCluster, yard: Yard
+) -> None:
+    run = start(yard, "parameter_server")
+    job = yard.record(run, "launch/slurm.json")["job"]
+    slurm.run("scontrol", "update", f"jobid={job}", "endtime=now+1")
+    assert end_of(slurm, yard, run) == ("Failed", f"Slurm's job {job} reached its time limit")
+    assert [file.path for file in run.outputs().files if "chief" in file.path]  # type: ignore[union-attr]
+
+
 def test_a_disk_that_a_task_fills_is_said_to_be_full(slurm: SlurmCluster, yard: Yard) -> None:
     """The disk of the run's folder, on all nodes: there is no place for marks, logs and records either."""
     yard = Yard(slurm.small)
