@@ -133,8 +133,10 @@ def head(metadata: Metadata, tmp_path: Path, what: str = "configure") -> list[st
     """Runs the head's script in a root of its own. Returns the commands that it gave."""
     commands = tmp_path / "commands"
     commands.mkdir(exist_ok=True)
+    # Told to, `scontrol reconfigure` fails once.
+    refuse = f'[ "$1" != reconfigure ] || ! rm "{tmp_path}/refuse" 2>/dev/null'
     for name in ("systemctl", "scontrol", "exportfs"):
-        (commands / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/ran"\n')
+        (commands / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/ran"\n{refuse}\n')
         (commands / name).chmod(0o755)
     (tmp_path / "ran").write_text("")
     options = (what, "--root", str(tmp_path / "root"), "--users", "", "")
@@ -161,6 +163,8 @@ def test_a_head_becomes_what_its_workspace_says(metadata: Metadata, tmp_path: Pa
         "systemctl try-restart tyard-controller.service",
         "exportfs -ra",
         "systemctl is-active --quiet slurmctld",
+        "systemctl restart slurmctld",
+        "scontrol ping",
         "scontrol reconfigure",
     ]
 
@@ -171,8 +175,25 @@ def test_a_head_that_runs_takes_up_what_pulumi_changed_and_nothing_else(metadata
     assert head(metadata, tmp_path) == []
     metadata.told["slurm"] = {**TOLD["slurm"], "slurm.conf": "ClusterName=dev\nNodeName=gpucluster-[1-8]\n"}
 
-    assert head(metadata, tmp_path) == ["systemctl is-active --quiet slurmctld", "scontrol reconfigure"]
+    assert head(metadata, tmp_path) == [
+        "systemctl is-active --quiet slurmctld",
+        "systemctl restart slurmctld",
+        "scontrol ping",
+        "scontrol reconfigure",
+    ]
     assert "gpucluster-[1-8]" in (tmp_path / "root/etc/slurm/slurm.conf").read_text()
+
+
+def test_what_failed_is_done_again(metadata: Metadata, tmp_path: Path) -> None:
+    """slurmctld may not answer yet when the nodes are to be told: they would never hear of it."""
+    metadata.told |= TOLD
+    head(metadata, tmp_path)
+    metadata.told["slurm"] = {"slurm.conf": "ClusterName=dev\nNodeName=gpucluster-[1-8]\n"}
+    (tmp_path / "refuse").touch()
+    ran = head(metadata, tmp_path)
+
+    assert ran.count("scontrol reconfigure") == 2
+    assert ran.count("exportfs -ra") == 0
 
 
 def test_tyard_is_installed_once(metadata: Metadata, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def _mismatch_advice(node: SlurmNode) -> str:
         return (
             "the driver does not see its GPUs: `scontrol update nodename=... state=power_down` gets another machine"
         )
-    return "lower what slurm.conf says of it, then `scontrol reconfigure`"
+    return "lower what slurm.conf says of it, and start slurmctld anew"
 
 
 def examine_others(nodes: Sequence[SlurmNode]) -> list[Finding]:
@@ -182,5 +182,7 @@ def examine_sizes(nodes: Sequence[SlurmNode], clusters: "Mapping[str, AzureClust
             wrong.append(f"{node.cpus} CPUs, where {cluster.vm_size} has {cluster.vcpu}")
         if wrong:
             words = f"slurm.conf gives `{node.name}` {'; '.join(wrong)}"
-            found.append(Finding(problem=words, node=node.name, advice="`pulumi up`, then `scontrol reconfigure`"))
+            found.append(
+                Finding(problem=words, node=node.name, advice="`pulumi up`; the head takes it up in minutes")
+            )
     return found
