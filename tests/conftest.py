@@ -14,7 +14,7 @@ from launching import Yard
 from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 
-pytest_plugins = ["services.azurite_fixtures", "services.slurm_fixtures"]
+pytest_plugins = ["services.azurite_fixtures", "services.slurm_fixtures", "services.images"]
 
 ODD_NAMES = ["with blank", 'a "quote"', "it's", "$HOME", "naïve-été", "日本", "a;b&c", "-rf", "~", "%41", "*?[x]"]
 

@@ -13,7 +13,7 @@ import pytest
 
 from launching import all_processes
 from services.base_image import push_image
-from services.images import SIX, base_image, base_layers, image_registry, images, six_image
+from services.images import SIX
 from tensoryard.environment import Environment, ImageSpec
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.spec import Recipe
@@ -21,8 +21,6 @@ from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, NotFoundError, StoreError
 from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import Place
-
-__all__ = ["base_image", "base_layers", "image_registry", "images", "six_image"]
 
 
 def root(environment: Environment) -> Path:

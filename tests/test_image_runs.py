@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 
 from launching import Yard, exists, parameter_server, wait_until
-from services.images import OneImage, base_image, base_layers, image_registry, images, six_image
+from plain_user import as_plain_user
+from services.images import OneImage, mounts_of
 from tensoryard.environment import Environment
 from tensoryard.job import DatastoreReference
-from tensoryard.run import RunRecord
-
-__all__ = ["base_image", "base_layers", "image_registry", "images", "six_image"]
 
 IN_IMAGE = {"runtime": "image"}
 SAY_WHERE = """
@@ -56,13 +54,9 @@ def in_folder(function: Any) -> Any:
     return pytest.mark.parametrize("yard", ["folder"], indirect=True)(function)
 
 
-def mounts_of(run: RunRecord, yard: Yard) -> list[str]:
-    return [line for line in Path("/proc/mounts").read_text().splitlines() if str(yard.folder) in line]
-
-
 @in_folder
 @pytest.mark.parametrize("way", WAYS)
-def test_every_task_runs_in_the_image(yard: Yard, way: str) -> None:
+def test_every_task_runs_in_the_image(yard: Yard, six_image: Environment, way: str) -> None:
     fields, tasks = WAYS[way]
     run = yard.run(SAY_WHERE + WAITS.format(count=len(tasks)), **fields, **IN_IMAGE)
     assert (run.state().stage, run.state().reason) == ("Completed", None)
@@ -73,7 +67,7 @@ def test_every_task_runs_in_the_image(yard: Yard, way: str) -> None:
         # The process that its supervisor started is the script itself.
         assert seen["pid"] == yard.record(run, f"tasks/{task}.json")["pid"]
     assert yard.leftovers(run) == []
-    assert mounts_of(run, yard) == []
+    assert mounts_of(six_image) == []
 
 
 def test_what_a_run_writes_and_logs_is_kept(yard: Yard) -> None:
@@ -150,15 +144,16 @@ def test_a_script_that_is_not_in_the_image_is_told(yard: Yard, six_image: Enviro
 
 
 @in_folder
-def test_a_script_dies_with_its_supervisor_even_when_that_is_killed(yard: Yard) -> None:
+def test_a_script_dies_with_its_supervisor_even_when_that_is_killed(yard: Yard, six_image: Environment) -> None:
     run = yard.submit("import os, time; print(os.getpid(), flush=True); time.sleep(600)", **IN_IMAGE)
     yard.start_controller()
     pid = int(yard.wait_for_file(run, "logs/worker-0.log"))
+    assert mounts_of(six_image)
     supervisor = json.loads(yard.wait_for_file(run, "tasks/worker-0.started.json"))["supervisor"]
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: not exists(pid), "the script is gone")
     yard.wait_for_stage(run, "Failed")
-    assert mounts_of(run, yard) == []
+    assert mounts_of(six_image) == []
 
 
 @in_folder
@@ -178,3 +173,12 @@ time.sleep(600)
     assert "told" in yard.log(run)
     assert not exists(child)
     assert yard.leftovers(run) == []
+
+
+@in_folder
+def test_a_user_who_is_not_root_runs_in_an_image(yard: Yard, six_image: Environment) -> None:
+    run = yard.submit(SAY_WHERE, **IN_IMAGE)
+    as_plain_user(yard.serve)
+    assert (run.state().stage, run.state().reason) == ("Completed", None)
+    seen = yard.record(run, "outputs/worker-0.json")
+    assert (seen["prefix"], seen["base"]) == ("/opt/environment", "the base\n")

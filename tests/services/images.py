@@ -1,5 +1,6 @@
 """Fixtures for images: a real registry, a base made of Debian's packages in it, and one image built on it."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -41,6 +42,15 @@ class OneImage:
 
     def lock(self, environment: Environment) -> str:
         return ""
+
+
+def mounts_of(environment: Environment) -> list[str]:
+    """Mounts of an image, in the namespace of any process."""
+    found: list[str] = []
+    for path in Path("/proc").glob("[0-9]*/mounts"):
+        with contextlib.suppress(OSError):  # of a process that is gone
+            found += [line for line in path.read_text().splitlines() if environment.unpacked in line]
+    return found
 
 
 @pytest.fixture(scope="session")
