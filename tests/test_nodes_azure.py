@@ -220,6 +220,13 @@ def test_throttling_for_longer_than_there_is_time_is_told_at_once(azure: Compute
     assert problems == {"gpu-1": Problem("throttled", words)}
 
 
+def test_when_azure_falls_silent_nodes_that_have_a_machine_keep_it(azure: Compute, tmp_path: Path) -> None:
+    machines(azure, tmp_path).start(["gpu-1"])
+    azure.refusals = [Refusal("GET", WHOLE_SET, 403, "AuthorizationFailed", "No.", times=9)]
+
+    assert [*machines(azure, tmp_path).start(["gpu-1", "gpu-2"])] == ["gpu-2"]
+
+
 def test_a_role_that_is_missing_is_named(azure: Compute, tmp_path: Path) -> None:
     message = (
         "The client does not have authorization to perform action 'Microsoft.Compute/virtualMachines/read'. More."

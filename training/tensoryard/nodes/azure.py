@@ -66,20 +66,20 @@ class AzureMachines:
         self._wait = wait
 
     def start(self, names: Sequence[str]) -> dict[str, Problem]:
-        names = [*dict.fromkeys(names)]
         until = self._deadline()
         raising = _Raising(self.set, self._log, Deadline(self._listed_s, self._wait))
+        lacking = [*dict.fromkeys(names)]
         try:
             with held(self._lock, until):
-                lacking = self._give_out(names, raising, until)
+                self._give_out(lacking, raising, until)
             # Others may go on: the names are given. What is left is to hear whether Azure keeps its word.
-            problems = self._watch([name for name in names if name not in lacking], raising, until)
+            lost = self._watch([name for name in names if name not in lacking], raising, until)
             why = raising.problem or Problem("slow", f"Azure made no machine within {self._within_s:.0f} s")
-            return problems | dict.fromkeys(lacking, why)
+            return lost | dict.fromkeys(lacking, why)
         except Busy as busy:
-            return dict.fromkeys(names, Problem("slow", str(busy)))
+            return dict.fromkeys(lacking, Problem("slow", str(busy)))
         except AzureError as error:
-            return dict.fromkeys(names, explain(error))
+            return dict.fromkeys(lacking, explain(error))
 
     def all(self) -> list[Machine]:
         return self.set.machines(self._deadline())
@@ -95,9 +95,9 @@ class AzureMachines:
     def _deadline(self) -> Deadline:
         return Deadline(self._within_s, self._wait)
 
-    def _give_out(self, names: Sequence[str], raising: "_Raising", until: Deadline) -> list[str]:
-        """Give each name a machine; under the lock. Returns the names that have none in the end."""
-        given: dict[str, str] = {}
+    def _give_out(self, lacking: list[str], raising: "_Raising", until: Deadline) -> None:
+        """Give each name a machine; under the lock. In the list those stay that have none, whatever ends this."""
+        names, given = [*lacking], dict[str, str]()
         while True:
             machines = self.set.machines(until)
             self._bury(machines, until)
@@ -105,22 +105,20 @@ class AzureMachines:
             # The list may be older than the last tag; a machine that failed since has lost its name.
             there = {machine.id for machine in usable}
             given = {name: machine for name, machine in given.items() if machine in there}
-            lacking = [name for name in names if name not in given.keys() | {machine.node for machine in usable}]
+            lacking[:] = [name for name in names if name not in given.keys() | {machine.node for machine in usable}]
             unnamed = [machine.id for machine in usable if machine.node is None and machine.id not in given.values()]
             pairs = [*zip(lacking, unnamed, strict=False)]
-            for (name, machine), done in zip(
-                pairs, side_by_side(lambda pair: self.set.tag(pair[1], pair[0], until), pairs), strict=True
-            ):
-                if done:
-                    self._log(f"{name} is {machine}")
-                    given[name] = machine
-            lacking = [name for name in lacking if name not in given]
+            tagged = side_by_side(lambda pair: self.set.tag(pair[1], pair[0], until), pairs)
+            for name, machine in (pair for pair, done in zip(pairs, tagged, strict=True) if done):
+                self._log(f"{name} is {machine}")
+                given[name] = machine
+                lacking.remove(name)
             # One that cannot be given a name yet still will be.
-            free = len(unnamed) - len(given.keys() & {name for name, _ in pairs})
+            free = len(unnamed) - sum(tagged)
             if len(lacking) > free and not until.over:
                 raising.see(len(usable), len(lacking) - free, until)
             if not lacking or until.over or raising.problem:
-                return lacking
+                return
             self._look_again(len(machines), until)
 
     def _watch(self, names: Sequence[str], raising: "_Raising", until: Deadline) -> dict[str, Problem]:
