@@ -3,6 +3,8 @@
 import contextlib
 import gzip
 import io
+import json
+import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -10,10 +12,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from launching import all_processes
 from services.base_image import push_image
 from services.images import SIX
+from tensoryard.cli.env import env
 from tensoryard.environment import Environment, ImageSpec
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.spec import Recipe
@@ -42,6 +46,11 @@ def variant(layers: list[bytes], text: bytes) -> list[bytes]:
         member.size = len(text)
         archive.addfile(member, io.BytesIO(text))
     return [*layers, gzip.compress(made.getvalue(), mtime=0)]
+
+
+def tyard_env(*arguments: str) -> str:
+    """What a command prints; what it raises is raised."""
+    return CliRunner().invoke(env, arguments, catch_exceptions=False, standalone_mode=False).stdout
 
 
 @pytest.fixture
@@ -200,3 +209,23 @@ def test_without_a_registry_an_image_is_on_this_machine(
     assert found.image.startswith("localhost/tensoryard/environments@sha256:")
     assert (root(found) / "opt/environment/bin/python").is_symlink()
     assert left_behind(builder) == []
+
+
+def test_the_command_lists_shows_pushes_and_prunes_images(
+    images: ImageBuilder, base_image: str, image_registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TYARD_CACHE", str(images.cache))
+    made = images.ensure_recipe(
+        Recipe(name="shown", python="3.11", requirements=("six==1.14.0",)), ImageSpec(base=base_image), print
+    )
+    assert made.hash in tyard_env("list")
+    shown = tyard_env("show", "shown")
+    assert made.image in shown
+    assert "six      1.14.0" in shown
+    assert tyard_env("show", "shown", "--lock") == images.lock(made)
+    pushed = tyard_env("push", made.hash[:6], f"{image_registry}/elsewhere").strip()
+    assert pushed == f"{image_registry}/elsewhere/tensoryard/environments@{made.image.rpartition('@')[2]}"
+    os.utime(Path(made.unpacked) / "used", (0, 0))
+    assert [one["hash"] for one in json.loads(tyard_env("prune", "--yes", "--json"))] == [made.hash]
+    assert not Path(made.unpacked).exists()
+    assert left_behind(images) == []

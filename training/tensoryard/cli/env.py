@@ -12,7 +12,7 @@ from tensoryard.text import size
 
 if TYPE_CHECKING:
     from tensoryard.environment import EnvironmentSpec
-    from tensoryard.environment.venv import VenvBuilder
+    from tensoryard.environment.by_runtime import BuilderByRuntime
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -20,7 +20,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.group()
 def env() -> None:
     """
-    Environments of jobs: Python, TensorFlow and packages, locked, built once and shared.
+    Environments of jobs: Python, TensorFlow and packages, locked, built once and shared, as folders or images.
 
     They lie in $TYARD_CACHE, by default ~/.cache/tensoryard.
 
@@ -88,13 +88,16 @@ def show(environment: str, show_lock: bool, as_json: bool) -> None:
     facts = {
         "hash": found.hash,
         "name": found.name,
-        "python": f"{found.python_version}  {found.python}",
+        "python": f"{found.python_version}  {found.python}".strip(),
+        "image": found.image,
         "tensorflow": found.tensorflow,
         "horovod": f"{found.horovod}, {found.mpi or 'Gloo only'}" if found.horovod else "",
         "built": f"{_minute(found.created_at)} UTC",
         "size": f"{size(found.size_bytes)}, {size(found.own_bytes)} of it not shared with uv's cache",
-        "lock": f"sha256:{found.lock_sha256}",
+        "lock": f"sha256:{found.lock_sha256}" if found.lock_sha256 else "",
     }
+    if found.image:
+        facts["size"] = size(found.size_bytes)
     print_table((), [(key, value) for key, value in facts.items() if value])
     click.echo()
     print_table(("PACKAGE", "VERSION"), [(package.name, package.version) for package in found.packages])
@@ -126,9 +129,9 @@ def build(
     quiet: bool,
 ) -> None:
     """
-    Build the environment of a job, and print its interpreter.
+    Build the environment of a job, and print its interpreter, or the name of its image with the digest.
 
-    The job is a file, or described by options.
+    The job is a file, or described by options. An image is pushed to the workspace's registry if it has one.
 
     \b
     Examples:
@@ -157,7 +160,25 @@ def build(
     found = there or builder.ensure(spec, lambda line: None if quiet else click.echo(line, err=True), rebuild)
     if not quiet:
         click.echo(f"{'Found' if there else 'Built'} `{found.name}` {found.hash}", err=True)
-    click.echo(found.python)
+    click.echo(found.image or found.python)
+
+
+@env.command()
+@click.argument("environment")
+@click.argument("registry")
+def push(environment: str, registry: str) -> None:
+    """
+    Push an image that was built here to a registry, and print its name there with the digest.
+
+    Layers that the registry has are not sent. A workspace with a registry has its images there already.
+
+    \b
+    Examples:
+      tyard env push tensorflow-2.15+horovod myregistry.azurecr.io
+      tyard env push 4e4593d2 localhost:5000/team
+    """
+    builder = _builder()
+    click.echo(builder.images.push(builder.show(environment), registry, lambda line: click.echo(line, err=True)))
 
 
 @env.command()
@@ -169,7 +190,7 @@ def build(
 @_json
 def prune(unused_days: float, all_of_them: bool, yes: bool, as_json: bool) -> None:
     """
-    Remove environments that were not used for a while.
+    Remove environments that were not used for a while; images stay in their registry.
 
     One that a process uses stays. Their locks stay too, so that a later run gets the same packages again.
 
@@ -189,10 +210,11 @@ def prune(unused_days: float, all_of_them: bool, yes: bool, as_json: bool) -> No
     click.echo(f"Removed {count}" if yes else f"Would remove {count}; `--yes` removes them", err=True)
 
 
-def _builder() -> "VenvBuilder":
-    from tensoryard.environment.venv import VenvBuilder
+def _builder() -> "BuilderByRuntime":
+    from tensoryard.environment.by_runtime import BuilderByRuntime
+    from tensoryard.workspace import Workspace
 
-    return VenvBuilder()
+    return BuilderByRuntime(Workspace.from_config().settings().images_below)
 
 
 def _spec_of_job(path: Path) -> "EnvironmentSpec":

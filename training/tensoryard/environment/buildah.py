@@ -65,6 +65,16 @@ class Buildah:
         self._run(self._argv("push", "--quiet", _name(key), f"oci:{folder}:{key}"), self.storage, log, f"image {key}")
         return OciFolder(folder).folder
 
+    def has(self, key: str) -> bool:
+        """Whether an image was built here."""
+        return command.run(self._argv("inspect", "--type", "image", _name(key)), cwd=self.storage).code == 0
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Remove images, and the layers that no other image has."""
+        for key in keys:
+            command.run(self._argv("rmi", _name(key)), cwd=self.storage)
+        command.run(self._argv("rmi", "--prune"), cwd=self.storage)
+
     def _argv(self, verb: str, *arguments: str) -> list[str]:
         self.storage.mkdir(parents=True, exist_ok=True)
         places = ["--root", str(self.storage / "storage"), "--runroot", str(self.storage / "run")]

@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tensoryard.environment import Environment, EnvironmentBuilder, EnvironmentSpec, Log
-from tensoryard.environment.venv import VenvBuilder
+from tensoryard.environment.venv import Pruned, VenvBuilder, chosen
 
 if TYPE_CHECKING:
     from tensoryard.environment.image_builder import ImageBuilder
@@ -31,6 +31,23 @@ class BuilderByRuntime:
 
     def lock(self, environment: Environment) -> str:
         return (self.images if environment.image else self.venvs).lock(environment)
+
+    def list(self) -> list[Environment]:
+        """Every finished environment, the newest first."""
+        found = [*self.venvs.list(), *(self.images.list() if self._has_images() else ())]
+        return sorted(found, key=lambda environment: -environment.created_at)
+
+    def show(self, wanted: str) -> Environment:
+        """The environment with a hash, or with one that begins so, or the newest with this name."""
+        return chosen(self.list(), wanted)
+
+    def prune(self, unused_days: float | None = 30, dry_run: bool = True) -> tuple[Pruned, ...]:
+        """As `VenvBuilder.prune`, images too. Those in a registry stay there."""
+        images = self.images.prune(unused_days, dry_run) if self._has_images() else ()
+        return (*self.venvs.prune(unused_days, dry_run), *images)
+
+    def _has_images(self) -> bool:
+        return (self.venvs.cache / "images").is_dir()
 
     def _of(self, spec: EnvironmentSpec) -> EnvironmentBuilder:
         return self.images if spec.image else self.venvs

@@ -2,11 +2,11 @@
 Environments as container images: built by buildah without a daemon, kept in a registry, unpacked to be run in.
 
     images/asked/<key>.json      what one spec became: its Environment, and the image below it by digest
-    images/<digest>/             image.json, root/ (the files), bin/python (of the machine), work/, used
+    images/<digest>/             see `ImageFolders`
     buildah/                     buildah's own storage: layers that later builds take up
 
 The key of an image is made of the Dockerfile and all that it is built with, and is its tag in the registry: whoever
-asks for the same image finds it there. A folder with a digest for its name is always whole.
+asks for the same image finds it there.
 """
 
 import contextlib
@@ -16,9 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -32,18 +30,18 @@ from tensoryard.environment.image import (
     parse_reference,
     shared_part,
 )
-from tensoryard.environment.image_unpack import ImageSource, OciFolder, unpack
+from tensoryard.environment.image_folders import ImageFolders, short, size_of
+from tensoryard.environment.image_unpack import ImageSource, OciFolder
 from tensoryard.environment.interpreter import describe
 from tensoryard.environment.lock import recipe_key
 from tensoryard.environment.resolve import pinned, pins
 from tensoryard.environment.spec import HOROVOD, Recipe, recipe
-from tensoryard.environment.venv import VenvBuilder
+from tensoryard.environment.venv import Pruned, VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, NotFoundError
 from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import INDEXES, MANIFESTS, Place
 
 REPOSITORY = "tensoryard/environments"
-_SHORT = 12  # digits of a digest that a person is shown
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +64,7 @@ class ImageBuilder:
         self.cache = venvs.cache
         self.registry = registry.strip("/")
         self._images = self.cache / "images"
+        self.folders = ImageFolders(self._images, self._flock)
 
     def find(self, spec: EnvironmentSpec) -> Environment | None:
         """The environment of a spec whose image is unpacked here, or None; marks it as used now."""
@@ -112,6 +111,58 @@ class ImageBuilder:
             asked = self._asked(key)
             self._write(key, Asked(base=asked.base if asked else "", environment=made))
             return made
+
+    def list(self) -> list[Environment]:
+        """Every image that is unpacked here, each once."""
+        records = (self._asked(path.stem) for path in (self._images / "asked").glob("[!.]*.json"))
+        found = {
+            record.environment.image: record.environment
+            for record in records
+            if record and record.environment and (Path(record.environment.unpacked) / "image.json").exists()
+        }
+        return [*found.values()]
+
+    def prune(self, unused_days: float | None, dry_run: bool) -> tuple[Pruned, ...]:
+        """
+        The images not used for unused_days (None: all), removed from this machine unless dry_run.
+
+        One that a running process is in, or that is being unpacked, stays.
+        """
+        before = time.time() - (unused_days or 0) * 86400
+        pruned = []
+        for environment in self.list():
+            folder = Path(environment.unpacked)
+            used_at = (folder / "used").stat().st_mtime
+            if (unused_days is not None and used_at > before) or self.folders.is_busy(folder):
+                continue
+            if locking.is_held(self._flock(environment.hash)):
+                continue
+            pruned.append(
+                Pruned(hash=environment.hash, name=environment.name, own_bytes=environment.own_bytes, used_at=used_at)
+            )
+            if not dry_run:
+                self.folders.remove(folder)
+        storage = self.cache / "buildah"
+        if pruned and not dry_run and storage.is_dir():
+            buildah.Buildah(storage).forget([one.hash for one in pruned])
+        return tuple(pruned)
+
+    def push(self, environment: Environment, registry: str, log: Log) -> str:
+        """
+        The name, with its digest, of an image that was built here and is now in a registry.
+
+        Raises NotFoundError for an image that was not built here, StoreError or EnvironmentBuildError for a registry
+        that does not take it.
+        """
+        storage = self.cache / "buildah"
+        if not environment.image or not storage.is_dir() or not buildah.Buildah(storage).has(environment.hash):
+            raise NotFoundError(
+                f"environment `{environment.hash}` is no image that was built on this machine",
+                hint="`tyard env build job.yaml` builds the image of a job",
+            )
+        host, _, path = f"{registry.strip('/')}/{REPOSITORY}".partition("/")
+        digest = buildah.Buildah(storage).push(environment.hash, Place(host, path, environment.hash), log)
+        return f"{host}/{path}@{digest}"
 
     def lock(self, environment: Environment) -> str:
         """The lock of an image's Python packages, as it lies in the image; "" for an image that is not ours."""
@@ -173,9 +224,9 @@ class ImageBuilder:
             # Who waited for another's build has what that one made.
             digest = self._in_registry(key) if waited or not rebuild else None
             if digest is not None:
-                log(f"image {_short(digest)} in {self.registry}: reused")
+                log(f"image {short(digest)} in {self.registry}: reused")
                 source: ImageSource = Client(self._place(key))
-                unpacked = self._unpacked(source, digest, log)
+                unpacked = self.folders.unpack(source, digest, log)
             else:
                 digest, unpacked = self._built(inputs, log)
         return Environment(
@@ -189,8 +240,8 @@ class ImageBuilder:
             lock_sha256=hashlib.sha256(inputs.requirements.encode()).hexdigest(),
             packages=tuple(Package(name, version) for name, version in pins(inputs.requirements).items()),
             created_at=time.time(),
-            size_bytes=_size(unpacked),
-            own_bytes=_size(unpacked),
+            size_bytes=size_of(unpacked),
+            own_bytes=size_of(unpacked),
             image=f"{self._repository}@{digest}",
             unpacked=str(unpacked),
         )
@@ -198,7 +249,7 @@ class ImageBuilder:
     def _existing(self, image: ImageSpec, log: Log) -> Environment:
         reference = parse_reference(image.existing, "image")
         digest = reference.digest or resolve(reference, "image")
-        unpacked = self._unpacked(Client(_place(reference)), digest, log)
+        unpacked = self.folders.unpack(Client(_place(reference)), digest, log)
         return Environment(
             hash=digest.removeprefix("sha256:")[:16],
             name=image.existing,
@@ -209,8 +260,8 @@ class ImageBuilder:
             mpi="the image's own",
             lock_sha256="",
             created_at=time.time(),
-            size_bytes=_size(unpacked),
-            own_bytes=_size(unpacked),
+            size_bytes=size_of(unpacked),
+            own_bytes=size_of(unpacked),
             image=reference.at(digest),
             unpacked=str(unpacked),
         )
@@ -227,40 +278,11 @@ class ImageBuilder:
                 if self.registry:
                     place = self._place(inputs.key)
                     digest = tool.push(inputs.key, place, log)
-                    return digest, self._unpacked(Client(place), digest, log)
+                    return digest, self.folders.unpack(Client(place), digest, log)
                 source = OciFolder(tool.export(inputs.key, aside / "oci", log))
-                return source.newest(), self._unpacked(source, source.newest(), log)
+                return source.newest(), self.folders.unpack(source, source.newest(), log)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-
-    def _unpacked(self, source: ImageSource, digest: str, log: Log) -> Path:
-        """The folder of an image's files, made if it is not there."""
-        folder = self._images / digest.removeprefix("sha256:")
-        with locking.held(self._flock(folder.name), f"image {_short(digest)} to be unpacked", log):
-            if (folder / "image.json").exists():
-                return folder
-            self._remove_leftovers(folder.name)
-            aside = Path(tempfile.mkdtemp(prefix=f".unpacking-{folder.name}-", dir=self._images))
-            try:
-                config = unpack(source, digest, aside / "root", log)
-                (aside / "work").mkdir()
-                (aside / "bin").mkdir()
-                # For what runs outside: rank.py, on nodes that see this folder and have the same Python.
-                own = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-                (aside / "bin" / "python").symlink_to(own)
-                (aside / "used").touch()
-                facts = {"digest": digest, "environment": _variables(config), "size_bytes": _tree_size(aside)}
-                (aside / "image.json").write_bytes(msgspec.json.encode(facts))
-                aside.chmod(0o755)
-                aside.rename(folder)
-            except OSError as error:
-                raise EnvironmentBuildError(
-                    f"image {_short(digest)}: cannot be unpacked into {self._images}: {error.strerror}",
-                    hint="`tyard env prune --yes` removes what is not in use",
-                ) from None
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-            return folder
 
     def _base(self, key: str, reference: Reference, rebuild: bool) -> str:
         """The digest of the base, asked for once."""
@@ -298,10 +320,6 @@ class ImageBuilder:
     def _flock(self, name: str) -> Path:
         return self.cache / "flocks" / f"image-{name}"
 
-    def _remove_leftovers(self, name: str) -> None:
-        for path in self._images.glob(f".unpacking-{name}-*"):
-            shutil.rmtree(path, ignore_errors=True)
-
 
 def resolve(reference: Reference, field: str) -> str:
     """The digest that a tag names now. Raises NotFoundError when it names none."""
@@ -331,23 +349,3 @@ def _key(wanted: Recipe, image: ImageSpec) -> str:
     if not image.existing:
         parts = ["", recipe_key(wanted), image.base, *sorted(set(image.system_packages))]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
-
-
-def _variables(config: Mapping[str, Any]) -> dict[str, str]:
-    pairs = (entry.partition("=") for entry in config.get("config", {}).get("Env") or ())
-    return {name: value for name, _, value in pairs}
-
-
-def _size(folder: Path) -> int:
-    return int(msgspec.json.decode((folder / "image.json").read_bytes())["size_bytes"])
-
-
-def _tree_size(folder: Path) -> int:
-    total = 0
-    for parent, _, files in os.walk(folder):
-        total += sum(os.lstat(os.path.join(parent, name)).st_size for name in files)  # noqa: PTH118 - many
-    return total
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:_SHORT]

@@ -123,15 +123,7 @@ class VenvBuilder:
 
         Raises NotFoundError when there is none, or more than one hash begins so.
         """
-        known = self.list()
-        found = [one for one in known if environment_hash and one.hash.startswith(environment_hash)]
-        if len(found) > 1:
-            raise NotFoundError(f"{len(found)} environments begin with `{environment_hash}`: give more of the hash")
-        if not found:
-            found = [one for one in known if one.name == environment_hash][:1]
-        if not found:
-            raise _absent(environment_hash)
-        return found[0]
+        return chosen(self.list(), environment_hash)
 
     def prune(self, unused_days: float | None = 30, dry_run: bool = True) -> tuple[Pruned, ...]:
         """
@@ -145,7 +137,7 @@ class VenvBuilder:
         for environment in self.list():
             folder = self._folder(environment.hash)
             used_at = (folder / "used").stat().st_mtime
-            if (unused_days is not None and used_at > before) or _in_use(folder):
+            if (unused_days is not None and used_at > before) or in_use(folder):
                 continue
             if locking.is_held(self._flock(environment.hash)):
                 continue
@@ -331,6 +323,18 @@ class VenvBuilder:
         return self.cache / "flocks" / f"environment-{environment_hash}"
 
 
+def chosen(known: Sequence[Environment], wanted: str) -> Environment:
+    """Of environments, the newest first, the one that `VenvBuilder.show` means by a text. Raises NotFoundError."""
+    found = [one for one in known if wanted and one.hash.startswith(wanted)]
+    if len(found) > 1:
+        raise NotFoundError(f"{len(found)} environments begin with `{wanted}`: give more of the hash")
+    if not found:
+        found = [one for one in known if one.name == wanted][:1]
+    if not found:
+        raise _absent(wanted)
+    return found[0]
+
+
 def _conda_interpreter(lock: Lock) -> Interpreter:
     import sysconfig
 
@@ -378,7 +382,7 @@ def _sizes(folder: Path) -> tuple[int, int]:
     return total, own
 
 
-def _in_use(folder: Path) -> bool:
+def in_use(folder: Path) -> bool:
     """Whether a process that we may look at was started from a folder (Linux; elsewhere nothing is known)."""
     # A task is started by way of the link in its run's folder, so its command line does not name the cache.
     top = f"{os.path.realpath(folder)}/"
