@@ -98,8 +98,16 @@ class TestEstimator:
         [
             ({"node_cout": 2}, JobError, "there is no argument `node_cout`", "did you mean `node_count`?"),
             ({"shm_size": "2g"}, JobError, "`shm_size` means nothing here", "/dev/shm"),
-            ({"use_docker": True}, JobError, "`use_docker` means nothing here", "set it to False"),
-            ({"custom_docker_image": "a:b"}, JobError, "`custom_docker_image` means nothing", "`pip_packages`"),
+            (
+                {"image_registry_details": "a.io"},
+                JobError,
+                "`image_registry_details` means nothing",
+                "`docker login`",
+            ),
+            ({"user_managed": True}, JobError, "user_managed: names no image", "name it in `image`"),
+            ({"custom_docker_image": "a:b", "use_docker": False}, JobError, "base_image: is for images", "`runtime`"),
+            ({"custom_docker_image": "A"}, JobError, "base_image: got `A`", None),
+            ({"runtime": "docker"}, JobError, "runtime: got 'docker'", None),
             ({"vm_size": "Standard_NC6"}, JobError, "`vm_size` means nothing here", "`compute_target`"),
             ({"conda_dependencies_file": "c.yml"}, JobError, "means nothing here", "`conda_packages`"),
             ({"node_count": "2"}, JobError, "node_count: got '2', expected `int`", None),
@@ -135,6 +143,26 @@ class TestEstimator:
 
     def test_what_azure_ml_was_told_not_to_do_is_accepted(self, estimator: Callable[..., TensorFlow]) -> None:
         estimator(use_docker=False, user_managed=False, shm_size=None, environment_definition=None).job("test")
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            ({"use_docker": True}, ("image", None, None)),
+            ({"custom_docker_image": "python:3.11"}, (None, "python:3.11", None)),
+            ({"use_docker": True, "custom_docker_base_image": "python:3.11"}, ("image", "python:3.11", None)),
+            (
+                {"use_docker": True, "custom_docker_image": "python:3.11", "user_managed": True},
+                (None, None, "python:3.11"),
+            ),
+            ({"image": "python:3.11"}, (None, None, "python:3.11")),
+        ],
+    )
+    def test_azure_ml_s_names_for_images_are_ours(
+        self, estimator: Callable[..., TensorFlow], arguments: dict[str, Any], expected: tuple[str | None, ...]
+    ) -> None:
+        job = estimator(**arguments).job("test")
+        assert (job.runtime, job.base_image, job.image) == expected
+        assert job.in_image
 
     def test_the_older_name_of_the_requirements_file_works(self, yard: Yard) -> None:
         source = yard.source("")

@@ -18,22 +18,17 @@ if TYPE_CHECKING:
 
 # What Azure ML took and a job has no use for, each with what to do instead. None and False, its ways of
 # saying "not wanted", are accepted.
-_NO_CONTAINER = "scripts run without a container: name packages in `pip_packages` and `conda_packages`"
 _ENVIRONMENT = "use `framework_version`, `python_version`, `pip_packages` and `conda_packages`"
 _INSTEAD = {
     "vm_size": "the sizes of nodes belong to the compute target: name one in `compute_target`",
     "vm_priority": "the price of nodes belongs to the compute target: name one in `compute_target`",
-    "use_docker": "scripts run without a container: leave it out, or set it to False",
-    "shm_size": "scripts run without a container and share the machine's own /dev/shm: leave it out",
-    "custom_docker_base_image": _NO_CONTAINER,
-    "custom_docker_image": _NO_CONTAINER,
-    "image_registry_details": "no image is pulled: leave it out",
-    "user_managed": _ENVIRONMENT,
+    "shm_size": "scripts share the machine's own /dev/shm, in an image too: leave it out",
+    "image_registry_details": "write the registry before the image's name, and sign in by `docker login`",
     "conda_dependencies_file": "name its packages in `conda_packages` and `pip_packages`",
     "conda_dependencies_file_path": "name its packages in `conda_packages` and `pip_packages`",
     "environment_definition": _ENVIRONMENT,
     "environment": _ENVIRONMENT,
-    "docker_runtime_config": "scripts run without a container: leave it out",
+    "docker_runtime_config": "set `runtime` to `image`, and `base_image` to what it names",
     "source_directory_data_store": "the source folder is kept in the workspace: leave it out",
     "command": "name the script in `entry_script` and its arguments in `script_params`",
     "_enable_optimized_mode": "leave it out",
@@ -41,7 +36,14 @@ _INSTEAD = {
     "_show_lint_warnings": "leave it out",
     "_show_package_warnings": "leave it out",
 }
-_RENAMED = {"pip_requirements_file_path": "pip_requirements_file"}
+_RENAMED = {
+    "pip_requirements_file_path": "pip_requirements_file",
+    "custom_docker_image": "base_image",
+    "custom_docker_base_image": "base_image",
+    # True: in an image at all; True: in that image as it is.
+    "use_docker": "use_docker",
+    "user_managed": "user_managed",
+}
 
 
 @dataclass(slots=True)
@@ -98,6 +100,10 @@ class TensorFlow:
         pip_requirements_file: str | None = None,
         conda_packages: Sequence[str] | None = None,
         conda_channels: Sequence[str] | None = None,
+        runtime: str | None = None,
+        base_image: str | None = None,
+        system_packages: Sequence[str] | None = None,
+        image: str | None = None,
         environment_variables: Mapping[str, Any] | None = None,
         inputs: Mapping[str, DatastoreReference] | Sequence[DatastoreReference] | None = None,
         max_run_duration_seconds: int | None = None,
@@ -106,6 +112,15 @@ class TensorFlow:
         **others: Any,
     ) -> None:
         renamed = _checked(type(self).__name__, others)
+        base_image = base_image or renamed.get("base_image")
+        if renamed.get("user_managed"):
+            if base_image is None:
+                raise JobError(
+                    "user_managed: names no image", hint="name it in `image`, and leave `user_managed` out"
+                )
+            base_image, image = None, base_image
+        if renamed.get("use_docker") is not None and image is None:
+            runtime = "image" if renamed["use_docker"] else "venv"
         if entry_script is None:
             raise JobError("entry_script: is missing", hint="name the script, as in `entry_script='train.py'`")
         self.source_directory = str(source_directory)
@@ -123,6 +138,10 @@ class TensorFlow:
             "pip_requirements_file": pip_requirements_file or renamed.get("pip_requirements_file"),
             "conda_packages": conda_packages,
             "conda_channels": conda_channels,
+            "runtime": runtime,
+            "base_image": base_image,
+            "system_packages": system_packages,
+            "image": image,
             "environment_variables": {str(name): str(value) for name, value in (environment_variables or {}).items()},
             "inputs": _inputs(inputs),
             "max_run_duration_seconds": max_run_duration_seconds,
