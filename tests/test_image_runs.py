@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from launching import Yard, exists, parameter_server, wait_until
 from plain_user import as_plain_user
 from services.images import OneImage, mounts_of
 from tensoryard.environment import Environment
+from tensoryard.in_image import DRIVER, driver_libraries
 from tensoryard.job import DatastoreReference
 
 IN_IMAGE = {"runtime": "image"}
@@ -182,3 +185,41 @@ def test_a_user_who_is_not_root_runs_in_an_image(yard: Yard, six_image: Environm
     assert (run.state().stage, run.state().reason) == ("Completed", None)
     seen = yard.record(run, "outputs/worker-0.json")
     assert (seen["prefix"], seen["base"]) == ("/opt/environment", "the base\n")
+
+
+def test_the_driver_of_the_machine_is_found_among_its_libraries() -> None:
+    listing = """610 libs found in cache `/etc/ld.so.cache'
+	libnvidia-ml.so.1 (libc6,x86-64) => /lib/x86_64-linux-gnu/libnvidia-ml.so.1
+	libcuda.so.1 (libc6,x86-64) => /lib/x86_64-linux-gnu/libcuda.so.1
+	libcuda.so.1 (libc6) => /lib/i386-linux-gnu/libcuda.so.1
+	libcudart.so.12 (libc6,x86-64) => /usr/local/cuda/lib64/libcudart.so.12
+	libz.so.1 (libc6,x86-64) => /lib/x86_64-linux-gnu/libz.so.1
+"""
+    assert driver_libraries(listing) == {
+        f"{DRIVER}/libnvidia-ml.so.1": "/lib/x86_64-linux-gnu/libnvidia-ml.so.1",
+        f"{DRIVER}/libcuda.so.1": "/lib/x86_64-linux-gnu/libcuda.so.1",
+    }
+
+
+@in_folder
+def test_the_driver_of_the_machine_is_seen_in_the_image(yard: Yard, six_image: Environment, tmp_path: Path) -> None:
+    """With a library that is none: no GPU is needed to see where it lands."""
+    run = yard.submit("", **IN_IMAGE)
+    yard.serve()
+    folder = yard.work_folder(run)
+    (tmp_path / "libcuda.so.1").write_text("the driver")
+    (tmp_path / "ldconfig").write_text(f"#!/bin/sh\necho 'libcuda.so.1 (libc6,x86-64) => {tmp_path}/libcuda.so.1'\n")
+    (tmp_path / "ldconfig").chmod(0o755)
+    layout = yard.record(run, "launch/layout.json") | {"use_gpu": True}
+    (folder / "launch" / "layout.json").write_text(json.dumps(layout))
+    program = (folder / "launch" / "in_image.py").read_text().replace('"/sbin/ldconfig"', f'"{tmp_path}/ldconfig"')
+    shows = "import os; path = os.environ['LD_LIBRARY_PATH']; print(path, open(path + '/libcuda.so.1').read())"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program, "python", "-c", shows],
+        env={"TYARD_RUN_DIR": str(folder), "PATH": os.environ["PATH"]},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (f"{DRIVER} the driver\n", "")

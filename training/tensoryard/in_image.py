@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+LDCONFIG = "/sbin/ldconfig"
+DRIVER = "/opt/nvidia-of-the-machine"
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG = 1
@@ -52,13 +54,19 @@ def main(argv: list[str]) -> int:
         with open(os.path.join(folder, "image.json"), encoding="utf-8") as file:
             image = json.load(file)
         with open(os.path.join(run_dir, "launch", "layout.json"), encoding="utf-8") as file:
-            asked = json.load(file)["image"]
+            layout = json.load(file)
+            asked = layout["image"]
         os.makedirs(os.path.join(run_dir, "home"), exist_ok=True)
+        libraries = driver_libraries(of_ldconfig()) if layout["use_gpu"] else {}
         named = [os.environ[name] for name in FOLDERS_NAMED if os.environ.get(name)]
-        enter(folder, outermost([*OF_THE_MACHINE, *named, *asked["mounts"], run_dir]))
+        enter(folder, outermost([*OF_THE_MACHINE, *named, *asked["mounts"], run_dir]), libraries)
         os.chdir(where)
         environment = environment_of(os.environ, image["environment"], set(asked["variables"]))
         environment["HOME"] = os.path.join(run_dir, "home")
+        if libraries:
+            # Before the image's own: a driver fits the kernel module of its machine and no other.
+            others = environment.get("LD_LIBRARY_PATH")
+            environment["LD_LIBRARY_PATH"] = f"{DRIVER}:{others}" if others else DRIVER
     except (OSError, CannotEnterError) as error:
         print(f"in_image.py: the image cannot be run in: {error}", file=sys.stderr)
         return 125
@@ -101,11 +109,36 @@ def outermost(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def enter(folder: str, paths: Sequence[str]) -> None:
+def of_ldconfig() -> str:
+    import subprocess  # takes longer than all else here
+
+    return subprocess.run([LDCONFIG, "-p"], capture_output=True, text=True, check=False).stdout
+
+
+def driver_libraries(listing: str) -> dict[str, str]:
+    """
+    The libraries of the NVIDIA driver, by their places in an image: a driver cannot be part of one.
+
+    listing: what `ldconfig -p` prints. Those of 32 bits are left out: they come last and have the same names.
+    """
+    found: dict[str, str] = {}
+    for line in listing.splitlines():
+        name, arrow, path = line.strip().partition(" => ")
+        name = name.partition(" ")[0]
+        if arrow and name.startswith(("libcuda.so", "libcudadebugger.so", "libnvidia-", "libnvcuvid.so")):
+            found.setdefault(f"{DRIVER}/{name}", path)
+    if f"{DRIVER}/libcuda.so.1" not in found:
+        # TensorFlow would train on the CPU and say so in one line of many.
+        raise CannotEnterError(f"use_gpu is set, and `{LDCONFIG} -p` has no libcuda.so.1")
+    return found
+
+
+def enter(folder: str, paths: Sequence[str], files: Mapping[str, str]) -> None:
     """
     Give this process the files of an image, with these paths of the machine where they are.
 
-    folder: of an unpacked image, which is not written to. Raises OSError or CannotEnterError.
+    folder: of an unpacked image, which is not written to; files: of the machine, by the places they get in the image.
+    Raises OSError or CannotEnterError.
     """
     parent = os.getppid()
     apart()
@@ -114,23 +147,25 @@ def enter(folder: str, paths: Sequence[str]) -> None:
     if os.getppid() != parent:
         raise CannotEnterError("its supervisor is gone")
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    opened = [(os.open(path, os.O_PATH), path) for path in paths]
+    places = {path: path for path in paths} | dict(files)
+    opened = [(os.open(source, os.O_PATH), place) for place, source in places.items()]
     work, root = os.path.join(folder, "work"), os.path.join(folder, "root")
     # In memory: what a script writes outside of its run's folder is gone with it.
     mount("tmpfs", work, "tmpfs", 0, "mode=755")
     for name in ("upper", "scratch", "merged"):
         os.mkdir(os.path.join(work, name))
     # Beforehand: folders of the image may belong to somebody else.
-    for path in ("/proc", *paths):
-        make_place(f"{work}/upper", path, root)
+    make_place(f"{work}/upper", "/proc", "/proc", root)
+    for place, source in places.items():
+        make_place(f"{work}/upper", place, source, root)
     overlay = f"lowerdir={root},upperdir={work}/upper,workdir={work}/scratch"
     mount("overlay", f"{work}/merged", "overlay", 0, overlay)
     mount("/proc", f"{work}/merged/proc", None, MS_BIND | MS_REC)
     os.chroot(f"{work}/merged")
     os.chdir("/")
     # From within, so that links on the way to a path lead to where they lead in the image.
-    for number, path in opened:
-        mount(f"/proc/self/fd/{number}", path, None, MS_BIND | MS_REC)
+    for number, place in opened:
+        mount(f"/proc/self/fd/{number}", place, None, MS_BIND | MS_REC)
         os.close(number)
 
 
@@ -155,9 +190,9 @@ def apart() -> None:
         ) from None
 
 
-def make_place(layer: str, path: str, root: str) -> None:
+def make_place(layer: str, path: str, source: str, root: str) -> None:
     """
-    Something to mount over, in the layer above an image that may have nothing there, or a link that leads nowhere.
+    Something to mount a source over, in the layer above an image that may have nothing there, or a link to nowhere.
 
     root: of the image. Raises CannotEnterError where the way to the path is a link in the image.
     """
@@ -166,7 +201,7 @@ def make_place(layer: str, path: str, root: str) -> None:
         if os.path.islink(root + above):
             raise CannotEnterError(f"`{path}` is needed in it, and its `{above}` is a link to elsewhere")
         above = os.path.dirname(above)
-    if os.path.isdir(path):
+    if os.path.isdir(source):
         os.makedirs(layer + path, exist_ok=True)
     else:
         os.makedirs(os.path.dirname(layer + path), exist_ok=True)
