@@ -143,6 +143,9 @@ class SlurmCluster:
     def wait_until_saved(self) -> None:
         """Returns when slurmctld, killed and started again, would know what it knows now: it writes every 5 s."""
         since = time.time()
+        for job in self.jobs():
+            # It may have written everything already, and would then write nothing more.
+            self.run("scontrol", "update", f"jobid={job.split()[0]}", "comment=write this down")
         state = self.folder / "state" / "job_state"
         _wait_until(lambda: state.exists() and state.stat().st_mtime > since, "slurmctld has saved its state")
 
