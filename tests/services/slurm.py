@@ -28,7 +28,7 @@ from infra.slurm_config import Node, Partition, SlurmConfig
 CORES = 2
 MEMORY_MIB = 2000
 SMALL_DISK = 16 << 20
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "munged", "ip", "nsenter", "unshare")
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "munged", "ip", "unshare")
 # Ends with whoever started it, as `unshare --kill-child` passes on.
 _PR_SET_PDEATHSIG = 1
 _STARTS_WITHIN_S = 60.0
