@@ -14,6 +14,9 @@ def test_a_job_runs_on_slurm_from_its_file_to_its_outputs(slurm: SlurmCluster, c
     assert "trained on node-" in out
     assert "Completed" in out
     assert "outputs/model" in cli("runs", "files", run)
+    job = cli.record(run).slurm_job()
+    assert f"slurm job    {job}\n" in cli("runs", "show", run)
+    assert f"JobName={run}" in slurm.run("scontrol", "show", "job", str(job))
 
 
 def test_a_target_of_the_command_line_replaces_that_of_the_file(slurm: SlurmCluster, cli: Tyard) -> None:

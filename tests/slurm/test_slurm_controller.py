@@ -67,6 +67,7 @@ def test_a_run_of_a_named_cluster_is_claimed_and_survives_its_controller(head: T
     (work / "outputs" / "enough").touch()
     wait_until(lambda: run.state().ended, "the run has ended")
     assert (run.state().stage, run.log_tail("worker-0")) == ("Completed", ["begins", "ends"])
+    assert run.slurm_job() is not None
     second.send_signal(signal.SIGTERM)
     assert second.wait() == 0
     assert "runs go on" in second.stderr.read().decode()  # type: ignore[union-attr]

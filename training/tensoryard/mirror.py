@@ -169,7 +169,7 @@ class Mirror:
 
     def _record_paths(self) -> Iterator[Path]:
         launch = self.folder / "launch"
-        for path in (launch / "run.sh", launch / "layout.json", launch / "end.json"):
+        for path in (launch / "run.sh", launch / "layout.json", launch / "slurm.json", launch / "end.json"):
             if path.exists():
                 yield path
         yield from launch.glob("tf_config/*.json")

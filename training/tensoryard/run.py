@@ -211,6 +211,11 @@ class RunRecord:
         """What decided the outcome of the tasks (launch/end.json); empty when nothing has or it cannot be read."""
         return self._json(self.key("launch/end.json"))
 
+    def slurm_job(self) -> str | None:
+        """The number of its job in Slurm, the newest if it was submitted again; None where it has none."""
+        found = self._json(self.key("launch/slurm.json")).get("job")
+        return str(found) if found else None
+
     def metrics(self) -> dict[str, Any]:
         """
         Every metric logged: one value as itself, more as a list in the order of their times; each task's in the order

@@ -52,6 +52,7 @@ def details(run: RunRecord) -> dict[str, Any]:
         "host": state.facts.get("submitted", {}).get("host"),
         "snapshot": state.facts.get("submitted", {}).get("snapshot"),
         "path": str(where) if where else None,
+        "slurm_job": run.slurm_job(),
         "job": msgspec.to_builtins(run.job),
     }
 

@@ -239,6 +239,7 @@ def _print_details(found: dict[str, Any]) -> None:
         "environment": " ".join(str(environment[key]) for key in ("name", "hash") if key in environment),
         "metrics": pairs(metrics, ""),
         "tags": pairs(found["tags"], ""),
+        "slurm job": found["slurm_job"],
         "path": found["path"],
     }
     print_table((), [(name, printable(" ".join(str(value).splitlines()))) for name, value in facts.items() if value])
