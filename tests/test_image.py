@@ -144,6 +144,13 @@ def test_what_is_no_debian_package_is_refused(name: str) -> None:
         ({"image": "python", "python_version": "3.11"}, "python_version: `image` is given too"),
         ({"image": "python", "base_image": "python"}, "base_image: `image` is given too"),
         ({"image": "Python"}, "image: got `Python`"),
+        ({"image": "python", "dockerfile": "Dockerfile"}, "dockerfile: `image` is given too"),
+        ({"dockerfile": "Dockerfile", "pip_packages": ("six",)}, "pip_packages: `dockerfile` is given too"),
+        (
+            {"dockerfile": "../Dockerfile"},
+            "dockerfile: got `../Dockerfile`, it must be a path inside source_directory",
+        ),
+        ({"dockerfile": "Dockerfile", "runtime": "venv"}, "dockerfile: is for images"),
         ({"system_packages": ("a b",)}, "system_packages: got `a b`"),
         ({"runtime": "image", "conda_packages": ("numpy",)}, "conda_packages: images are built without conda"),
     ],

@@ -14,6 +14,7 @@ from launching import Yard, exists, parameter_server, wait_until
 from plain_user import as_plain_user
 from services.images import OneImage, mounts_of
 from tensoryard.environment import Environment
+from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.in_image import DRIVER, driver_libraries
 from tensoryard.job import DatastoreReference
 
@@ -130,23 +131,6 @@ def test_an_end_is_told_as_without_an_image(yard: Yard, script: str, expected: t
 
 
 @in_folder
-def test_a_script_that_is_not_in_the_image_is_told(yard: Yard, six_image: Environment) -> None:
-    run = yard.submit("", **IN_IMAGE)
-    bare = {"environment": {"PATH": "/nowhere"}, "size_bytes": 0, "digest": ""}
-    folder = yard.folder / "bare"
-    (folder / "work").mkdir(parents=True)
-    (folder / "root").symlink_to(f"{six_image.unpacked}/root")
-    (folder / "bin").symlink_to(f"{six_image.unpacked}/bin")
-    (folder / "image.json").write_text(json.dumps(bare))
-    import msgspec
-
-    yard.controller(builder=OneImage(msgspec.structs.replace(six_image, unpacked=str(folder)))).serve()
-    assert run.state().stage == "Failed"
-    assert yard.log(run) == "in_image.py: `python` is not in the image\n"
-    assert yard.record(run, "tasks/worker-0.json")["exit_code"] == 127
-
-
-@in_folder
 def test_a_script_dies_with_its_supervisor_even_when_that_is_killed(yard: Yard, six_image: Environment) -> None:
     run = yard.submit("import os, time; print(os.getpid(), flush=True); time.sleep(600)", **IN_IMAGE)
     yard.start_controller()
@@ -223,3 +207,32 @@ def test_the_driver_of_the_machine_is_seen_in_the_image(yard: Yard, six_image: E
         check=False,
     )
     assert (done.stdout, done.stderr) == (f"{DRIVER} the driver\n", "")
+
+
+@in_folder
+def test_an_image_is_built_from_the_job_s_own_dockerfile(yard: Yard, images: ImageBuilder, base_image: str) -> None:
+    script = "import os; print(open('/etc/this-is').read(), os.environ['OF_THE_JOB'])"
+    source = yard.source(script)
+    (source / "greeting").write_text("mine")
+    (source / "Dockerfile").write_text(
+        f"FROM {base_image}\nRUN ln -s python3 /usr/bin/python\nCOPY greeting /etc/this-is\nENV OF_THE_JOB=yes\n"
+    )
+    (source / ".dockerignore").write_text("train.py\n")
+    first = yard.submit(script, dockerfile="Dockerfile")
+    yard.controller(builder=images).serve()
+    assert (first.state().stage, yard.log(first)) == ("Completed", "mine yes\n")
+    assert "STEP 3/4: COPY greeting /etc/this-is" in yard.log(first, "preparing")
+    again = yard.submit(script, dockerfile="Dockerfile")
+    yard.controller(builder=images).serve()
+    assert again.state().facts["environment"]["cached"]
+    assert again.state().facts["environment"]["image"] == first.state().facts["environment"]["image"]
+
+
+@in_folder
+def test_a_program_that_is_not_in_the_image_is_named(yard: Yard, images: ImageBuilder, base_image: str) -> None:
+    """Debian's own Python is `python3` only."""
+    run = yard.submit("", image=base_image)
+    yard.controller(builder=images).serve()
+    assert run.state().stage == "Failed"
+    assert yard.log(run) == "in_image.py: `python` is not in the image\n"
+    assert run.state().facts["environment"]["image"].startswith(base_image.removesuffix(":12") + "@sha256:")

@@ -128,6 +128,9 @@ class RunDriver:
 
     def _make_environment(self) -> None:
         spec = self.run.job.environment_spec()
+        if spec.image and spec.image.dockerfile:
+            preparing.lay_out_source(self.run, self.folder)
+            spec = preparing.with_context(spec, self.run, self.folder)
         environment = self.builder.find(spec)
         cached = environment is not None
         if environment is None:

@@ -146,6 +146,12 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     image: Annotated[
         str | None, Meta(description="An existing image to run in as it is: nothing is installed into it")
     ] = None
+    dockerfile: Annotated[
+        str | None,
+        Meta(
+            description="A Dockerfile in source_directory to build the image from, with that folder as context"
+        ),
+    ] = None
     environment_variables: Annotated[dict[str, str], Meta(description="Set for every task")] = {}
     inputs: Annotated[
         dict[str, DatastoreReference],
@@ -208,7 +214,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         self.tasks()
 
     def _check_image(self) -> None:
-        given = [name for name in ("image", "base_image", "system_packages") if getattr(self, name)]
+        given = [name for name in ("image", "dockerfile", "base_image", "system_packages") if getattr(self, name)]
         if self.runtime == "venv" and given:
             raise JobError(
                 f"{given[0]}: is for images, and `runtime: venv` asks for none",
@@ -220,13 +226,18 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
 
         if self.image is not None:
             parse_reference(self.image, "image")
-            packages = ("pip_packages", "pip_requirements_file", "conda_packages")
-            versions = ("framework_version", "python_version")
-            for name in ("base_image", "system_packages", *packages, *versions):
-                if getattr(self, name):
+        if self.dockerfile is not None:
+            path = PurePosixPath(self.dockerfile)
+            if path.is_absolute() or ".." in path.parts or not path.name:
+                raise JobError(f"dockerfile: got `{self.dockerfile}`, it must be a path inside source_directory")
+        whole = "image" if self.image else "dockerfile" if self.dockerfile else None
+        if whole is not None:
+            others = ("dockerfile", "base_image", "system_packages", "pip_packages", "pip_requirements_file")
+            for name in (*others, "conda_packages", "framework_version", "python_version"):
+                if name != whole and getattr(self, name):
                     raise JobError(
-                        f"{name}: `image` is given too, and an image that is there is run in as it is",
-                        hint=f"set `base_image` to `{self.image}` to have the environment put on it",
+                        f"{name}: `{whole}` is given too, and nothing is installed into that image",
+                        hint="set `base_image` instead to have the environment put on an image",
                     )
         if self.base_image is not None:
             parse_reference(self.base_image, "base_image")
@@ -243,7 +254,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         """Whether the script runs in an image."""
         if self.runtime is not None:
             return self.runtime == "image"
-        return bool(self.image or self.base_image or self.system_packages)
+        return bool(self.image or self.dockerfile or self.base_image or self.system_packages)
 
     @property
     def way(self) -> "Way":
@@ -330,7 +341,10 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         from tensoryard.environment.spec import environment_spec
 
         described = ImageSpec(
-            base=self.base_image or "", system_packages=self.system_packages, existing=self.image or ""
+            base=self.base_image or "",
+            system_packages=self.system_packages,
+            existing=self.image or "",
+            dockerfile=self.dockerfile or "",
         )
         return environment_spec(
             way=self.way,
@@ -344,13 +358,14 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         )
 
     def check_files(self) -> None:
-        """Raises JobError when the source folder, the script or the requirements file is not there."""
+        """Raises JobError when the source folder, or a file of it that the job names, is not there."""
         source = Path(self.source_directory)
         if not source.is_dir():
             raise JobError(f"source_directory: `{source}` is not a folder")
         for field, name in (
             ("entry_script", self.entry_script),
             ("pip_requirements_file", self.pip_requirements_file),
+            ("dockerfile", self.dockerfile),
         ):
             if name is None:
                 continue

@@ -4,7 +4,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from tensoryard import context, snapshot
+from tensoryard.environment import EnvironmentSpec
 from tensoryard.errors import NotFoundError
 from tensoryard.job import DatastoreReference, Job
 from tensoryard.render import Placement, render
@@ -34,6 +37,13 @@ def lay_out_source(run: RunRecord, folder: Path) -> None:
         link = folder / "source" / name
         if not link.is_symlink():
             link.symlink_to(f"../{name}")
+
+
+def with_context(spec: EnvironmentSpec, run: RunRecord, folder: Path) -> EnvironmentSpec:
+    """A spec whose image is built from the job's Dockerfile, with the run's source as its context."""
+    assert spec.image is not None
+    context = {"context": run.snapshot().digest, "folder": str(folder / "source")}
+    return msgspec.structs.replace(spec, image=msgspec.structs.replace(spec.image, **context))
 
 
 def lay_out_support(folder: Path) -> None:

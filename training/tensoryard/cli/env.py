@@ -145,6 +145,10 @@ def build(
         if any((tensorflow, python, horovod, gpu, pip_packages, conda_packages, channels)):
             raise UsageError("env build: give either a job file or options, not both", "`tyard env build --help`")
         spec = _spec_of_job(job)
+        if spec.image and spec.image.dockerfile:
+            raise UsageError(
+                "env build: an image of the job's own Dockerfile is built with a run's snapshot", "`tyard run`"
+            )
     else:
         spec = environment_spec(
             way="mpi" if horovod else "single",

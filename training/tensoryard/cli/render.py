@@ -90,6 +90,8 @@ def _show_image(spec: "EnvironmentSpec", out: Path | None) -> None:
         raise UsageError("--image: the job runs in a virtual environment", "`--set runtime=image` asks for an image")
     if spec.image.existing:
         raise UsageError(f"--image: the job runs in `{spec.image.existing}` as it is: nothing is built")
+    if spec.image.dockerfile:
+        raise UsageError(f"--image: the job's image is built from its own `{spec.image.dockerfile}`")
     images = BuilderByRuntime().images
     inputs = images.inputs(recipe(spec), spec.image, lambda line: click.echo(line, err=True))
     if out is None:

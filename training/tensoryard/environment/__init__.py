@@ -20,12 +20,16 @@ class ImageSpec(msgspec.Struct, frozen=True, kw_only=True):
     What a job asks of the image that it runs in.
 
     base: the image that the environment is put on, or "" for the one that fits its Python; system_packages: names of
-    Debian's packages; existing: an image to run in as it is, or "" to build one.
+    Debian's packages; existing: an image to run in as it is, or "" to build one; dockerfile: the job's own, by its
+    path in the source, or ""; context: digest of the snapshot that it is built with, which lies in folder.
     """
 
     base: str = ""
     system_packages: tuple[str, ...] = ()
     existing: str = ""
+    dockerfile: str = ""
+    context: str = ""
+    folder: str = ""
 
 
 class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):

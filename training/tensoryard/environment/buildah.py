@@ -5,16 +5,18 @@ Source: https://github.com/containers/buildah/tree/main/docs (buildah-build, bui
 """
 
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tensoryard.environment import Log, command
-from tensoryard.environment.image import ImageInputs
 from tensoryard.environment.image_unpack import OciFolder
 from tensoryard.errors import EnvironmentBuildError
 from tensoryard.registry.oci_manifest import Place
 
+_FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.MULTILINE | re.IGNORECASE)
 _SAID = 15  # lines that an error repeats
 # What says where packages come from, and with which certificates, on this machine; a build takes it as secrets.
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -36,19 +38,25 @@ class Buildah:
                 hint="sudo apt-get install buildah, or set `runtime: venv`",
             )
 
-    def build(self, inputs: ImageInputs, context: Path, log: Log) -> None:
-        """Build an image, named by its key. Raises EnvironmentBuildError with the last lines of what was said."""
-        secrets = []
-        for name, path in _secrets(context.parent).items():
-            secrets += ["--secret", f"id={name},src={path}"]
-        # chroot: needs neither root nor namespaces of the kernel that a container may not make.
-        options = ["--isolation", "chroot", "--layers", "--format", "oci", *_tls(inputs.base), *secrets]
-        argv = self._argv("bud", *options, "--tag", _name(inputs.key), ".")
-        try:
-            self._run(argv, context, log, f"image {inputs.key} ({inputs.name})")
-        finally:
-            # Of a build that failed or was ended: its container stays mounted otherwise.
-            command.run(self._argv("rm", "--all"), cwd=self.storage)
+    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile") -> None:
+        """
+        Build an image from a folder, and name it by its key.
+
+        file: the Dockerfile, by its path in the folder. Raises EnvironmentBuildError with the last lines of what was
+        said.
+        """
+        with tempfile.TemporaryDirectory(prefix="tyard-secrets-") as folder:
+            secrets = [f"--secret=id={name},src={path}" for name, path in _secrets(Path(folder)).items()]
+            bases = _FROM.findall((context / file).read_text(encoding="utf-8", errors="replace"))
+            plain = [option for base in bases for option in _tls(base)][:1]
+            # chroot: needs neither root nor namespaces of the kernel that a container may not make.
+            options = ["--isolation", "chroot", "--layers", "--format", "oci", *plain, *secrets]
+            argv = self._argv("bud", *options, "--tag", _name(key), "--file", file, ".")
+            try:
+                self._run(argv, context, log, f"image {key}")
+            finally:
+                # Of a build that failed or was ended: its container stays mounted otherwise.
+                command.run(self._argv("rm", "--all"), cwd=self.storage)
 
     def push(self, key: str, place: Place, log: Log) -> str:
         """The digest of an image in the registry that it was pushed to; layers that are there are not sent."""

@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -31,7 +32,7 @@ from tensoryard.environment.image import (
     shared_part,
 )
 from tensoryard.environment.image_folders import ImageFolders, short, size_of
-from tensoryard.environment.image_unpack import ImageSource, OciFolder
+from tensoryard.environment.image_unpack import OciFolder
 from tensoryard.environment.interpreter import describe
 from tensoryard.environment.lock import recipe_key
 from tensoryard.environment.resolve import pinned, pins
@@ -106,7 +107,12 @@ class ImageBuilder:
         with locking.held(self._flock(key), "the image of this environment", log):
             if not rebuild and (found := self.find_recipe(wanted, image)):
                 return found
-            made = self._existing(image, log) if image.existing else self._ours(wanted, image, log, rebuild)
+            if image.existing:
+                made = self._existing(image, log)
+            elif image.dockerfile:
+                made = self._of_the_job(image, log, rebuild)
+            else:
+                made = self._ours(wanted, image, log, rebuild)
             made = msgspec.structs.replace(made, spec=spec)
             asked = self._asked(key)
             self._write(key, Asked(base=asked.base if asked else "", environment=made))
@@ -135,7 +141,7 @@ class ImageBuilder:
             used_at = (folder / "used").stat().st_mtime
             if (unused_days is not None and used_at > before) or self.folders.is_busy(folder):
                 continue
-            if locking.is_held(self._flock(environment.hash)):
+            if locking.is_held(self._flock(f"build-{environment.hash}")):
                 continue
             pruned.append(
                 Pruned(hash=environment.hash, name=environment.name, own_bytes=environment.own_bytes, used_at=used_at)
@@ -220,15 +226,13 @@ class ImageBuilder:
     def _ours(self, wanted: Recipe, image: ImageSpec, log: Log, rebuild: bool) -> Environment:
         inputs = self.inputs(wanted, image, log, rebuild)
         key = inputs.key
-        with locking.held(self._flock(key), f"the build of image {key}", log) as waited:
-            # Who waited for another's build has what that one made.
-            digest = self._in_registry(key) if waited or not rebuild else None
-            if digest is not None:
-                log(f"image {short(digest)} in {self.registry}: reused")
-                source: ImageSource = Client(self._place(key))
-                unpacked = self.folders.unpack(source, digest, log)
-            else:
-                digest, unpacked = self._built(inputs, log)
+
+        def build(tool: buildah.Buildah, aside: Path) -> None:
+            log(f"building image {key} ({inputs.name}) on {inputs.base_name}")
+            self.write_context(inputs, aside / "context")
+            tool.build(key, aside / "context", log)
+
+        digest, unpacked = self._made(key, build, log, rebuild)
         return Environment(
             hash=key,
             name=inputs.name,
@@ -246,43 +250,47 @@ class ImageBuilder:
             unpacked=str(unpacked),
         )
 
+    def _of_the_job(self, image: ImageSpec, log: Log, rebuild: bool) -> Environment:
+        key = _key(None, image)
+
+        def build(tool: buildah.Buildah, aside: Path) -> None:
+            log(f"building image {key} from {image.dockerfile}")
+            tool.build(key, Path(image.folder), log, image.dockerfile)
+
+        digest, unpacked = self._made(key, build, log, rebuild)
+        return _not_ours(image.dockerfile, f"{self._repository}@{digest}", key, unpacked)
+
     def _existing(self, image: ImageSpec, log: Log) -> Environment:
         reference = parse_reference(image.existing, "image")
         digest = reference.digest or resolve(reference, "image")
         unpacked = self.folders.unpack(Client(_place(reference)), digest, log)
-        return Environment(
-            hash=digest.removeprefix("sha256:")[:16],
-            name=image.existing,
-            python="python",
-            python_version="",
-            tensorflow="",
-            # Whether it has one shows when a rank starts.
-            mpi="the image's own",
-            lock_sha256="",
-            created_at=time.time(),
-            size_bytes=size_of(unpacked),
-            own_bytes=size_of(unpacked),
-            image=reference.at(digest),
-            unpacked=str(unpacked),
-        )
+        key = digest.removeprefix("sha256:")[:16]
+        return _not_ours(image.existing, reference.at(digest), key, unpacked)
 
-    def _built(self, inputs: ImageInputs, log: Log) -> tuple[str, Path]:
-        """The digest of an image that is built, pushed where there is a registry, and unpacked; and the folder."""
-        tool = buildah.Buildah(self.cache / "buildah")
-        aside = Path(tempfile.mkdtemp(prefix=f".building-{inputs.key}-", dir=self._images))
-        try:
-            self.write_context(inputs, aside / "context")
-            log(f"building image {inputs.key} ({inputs.name}) on {inputs.base_name}")
-            with locking.held(self.cache / "flocks" / "buildah", "another image's build", log):
-                tool.build(inputs, aside / "context", log)
-                if self.registry:
-                    place = self._place(inputs.key)
-                    digest = tool.push(inputs.key, place, log)
-                    return digest, self.folders.unpack(Client(place), digest, log)
-                source = OciFolder(tool.export(inputs.key, aside / "oci", log))
-                return source.newest(), self.folders.unpack(source, source.newest(), log)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    def _made(
+        self, key: str, build: Callable[[buildah.Buildah, Path], None], log: Log, rebuild: bool
+    ) -> tuple[str, Path]:
+        """The digest and the folder of an image: from the registry, else built, and pushed where there is one."""
+        with locking.held(self._flock(f"build-{key}"), f"the build of image {key}", log) as waited:
+            # Who waited for another's build has what that one made.
+            digest = self._in_registry(key) if waited or not rebuild else None
+            if digest is not None:
+                log(f"image {short(digest)} in {self.registry}: reused")
+                return digest, self.folders.unpack(Client(self._place(key)), digest, log)
+            tool = buildah.Buildah(self.cache / "buildah")
+            for dead in self._images.glob(f".building-{key}-*"):
+                shutil.rmtree(dead, ignore_errors=True)  # the lock is ours, so whoever left it is gone
+            aside = Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=self._images))
+            try:
+                with locking.held(self.cache / "flocks" / "buildah", "another image's build", log):
+                    build(tool, aside)
+                    if self.registry:
+                        digest = tool.push(key, self._place(key), log)
+                        return digest, self.folders.unpack(Client(self._place(key)), digest, log)
+                    source = OciFolder(tool.export(key, aside / "oci", log))
+                    return source.newest(), self.folders.unpack(source, source.newest(), log)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
 
     def _base(self, key: str, reference: Reference, rebuild: bool) -> str:
         """The digest of the base, asked for once."""
@@ -343,9 +351,31 @@ def _image(spec: EnvironmentSpec) -> ImageSpec:
     return spec.image
 
 
-def _key(wanted: Recipe, image: ImageSpec) -> str:
-    """16 hex digits over what is asked."""
+def _not_ours(name: str, image: str, key: str, unpacked: Path) -> Environment:
+    """The environment in an image whose contents we do not know."""
+    return Environment(
+        hash=key,
+        name=name,
+        python="python",
+        python_version="",
+        tensorflow="",
+        # Whether it has one shows when a rank starts.
+        mpi="the image's own",
+        lock_sha256="",
+        created_at=time.time(),
+        size_bytes=size_of(unpacked),
+        own_bytes=size_of(unpacked),
+        image=image,
+        unpacked=str(unpacked),
+    )
+
+
+def _key(wanted: Recipe | None, image: ImageSpec) -> str:
+    """16 hex digits over what is asked; wanted: None where no package is installed by us."""
     parts = [image.existing]
-    if not image.existing:
+    if image.dockerfile:
+        parts = ["dockerfile", image.dockerfile, image.context]
+    elif not image.existing:
+        assert wanted is not None
         parts = ["", recipe_key(wanted), image.base, *sorted(set(image.system_packages))]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]

@@ -131,6 +131,8 @@ def in_words(spec: EnvironmentSpec) -> str:
     """ "tensorflow-2.15+horovod for Python 3.11 with numpy, pillow", as one line for people."""
     if spec.image and spec.image.existing:
         return f"image {spec.image.existing}"
+    if spec.image and spec.image.dockerfile:
+        return f"image of {spec.image.dockerfile}"
     wanted = recipe(spec)
     packages = [without_comment(entry) for entry in spec.pip_packages]
     conda = f"{', '.join(spec.conda_packages)} from {', '.join(spec.conda_channels)}" if spec.conda_packages else ""
