@@ -20,7 +20,7 @@ from tensoryard.store import Entry, blob_errors, blob_list, blob_upload, transfe
 from tensoryard.store.blob import BlobStore
 from tensoryard.store.blob_account import BlobAccount, Patience
 
-QUICK = Patience(attempts=6, first_wait_s=0.01, longest_wait_s=0.1, answer_s=0.5)
+QUICK = Patience(attempts=6, first_wait_s=0.01, longest_wait_s=0.1, answer_s=1)
 BIG = os.urandom((1 << 20) + 7)
 
 

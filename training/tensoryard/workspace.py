@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
 from tensoryard.store import Store, is_folder, keys
-from tensoryard.targets import SERVED_HERE
 
 if TYPE_CHECKING:
     from tensoryard.azureml.core.compute import ComputeTarget
@@ -120,6 +119,8 @@ class Workspace:
         `local` means this machine, `slurm` the cluster that it submits to: of the machines that use one store over a
         network, each has queues of its own.
         """
+        from tensoryard.targets import SERVED_HERE  # not loaded by completion, which asks for no queue
+
         if target not in SERVED_HERE or is_folder(self.store):
             return target
         from tensoryard.store.file import FileStore

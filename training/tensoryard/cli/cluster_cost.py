@@ -16,7 +16,9 @@ _HOUR_S = 3600
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
 def cost(names: tuple[str, ...], experiment: str | None, as_json: bool) -> None:
     """
-    Show what runs on clusters used: node-hours, and money where a node's price is known.
+    Show what runs on clusters used, in node-hours and money.
+
+    Money only where a node's price is known.
 
     RUN: ids, numbers or `latest`; left out, all. Only the time counts in which nodes were a run's, each time that it
     ran. Prices are the list prices that the Pulumi program knows; Spot has a lowest and a highest.

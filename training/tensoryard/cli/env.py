@@ -129,9 +129,9 @@ def build(
     quiet: bool,
 ) -> None:
     """
-    Build the environment of a job, and print its interpreter, or the name of its image with the digest.
+    Build the environment of a job, and print its interpreter.
 
-    The job is a file, or described by options. An image is pushed to the workspace's registry if it has one.
+    Of an image, print the name with the digest. The job is a file, or described by options. An image is pushed to the workspace's registry if it has one.
 
     \b
     Examples:
@@ -172,9 +172,9 @@ def build(
 @click.argument("registry")
 def push(environment: str, registry: str) -> None:
     """
-    Push an image that was built here to a registry, and print its name there with the digest.
+    Push an image that was built here, and print its name there.
 
-    Layers that the registry has are not sent. A workspace with a registry has its images there already.
+    The name has the digest. Layers that the registry has are not sent. A workspace with a registry has its images there already.
 
     \b
     Examples:
@@ -194,7 +194,9 @@ def push(environment: str, registry: str) -> None:
 @_json
 def prune(unused_days: float, all_of_them: bool, yes: bool, as_json: bool) -> None:
     """
-    Remove environments that were not used for a while; images stay in their registry.
+    Remove environments that were not used for a while.
+
+    Images stay in their registry.
 
     One that a process uses stays. Their locks stay too, so that a later run gets the same packages again.
 

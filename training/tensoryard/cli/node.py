@@ -86,7 +86,7 @@ def resume(ctx: click.Context, hostlist: str, log: Path | None, state: Path | No
 @click.pass_context
 def suspend(ctx: click.Context, hostlist: str, log: Path | None, state: Path | None, within_s: float) -> None:
     """
-    Delete the machines of nodes, and no others: Slurm's SuspendProgram.
+    Delete the machines of nodes: Slurm's SuspendProgram.
 
     HOSTLIST: as Slurm writes it. Exit code 1 when a machine could not be deleted; `reconcile` tries again.
 
@@ -124,7 +124,7 @@ def fail(hostlist: str, log: Path | None, state: Path | None, within_s: float) -
 @_options
 def reconcile(log: Path | None, state: Path | None, within_s: float) -> None:
     """
-    Put right what machines and nodes do not agree on; a timer's, each minute.
+    Put right what machines and nodes do not agree on.
 
     Machines that are no node's are deleted; nodes without a machine are given up and tried again. Says nothing when
     all agree. What a person has to decide, `tyard doctor --cluster` tells.
