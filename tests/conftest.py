@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -14,6 +15,8 @@ from launching import Yard
 from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 
+# Images are built and run on Linux.
+collect_ignore = [] if sys.platform == "linux" else ["test_image_builder.py", "test_image_runs.py"]
 pytest_plugins = ["services.azurite_fixtures", "services.slurm_fixtures", "services.images"]
 
 ODD_NAMES = ["with blank", 'a "quote"', "it's", "$HOME", "naïve-été", "日本", "a;b&c", "-rf", "~", "%41", "*?[x]"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -17,14 +18,17 @@ from click.testing import CliRunner
 from launching import all_processes
 from services.base_image import push_image
 from services.images import SIX
+from services.oci_registry import OciRegistry
 from tensoryard.cli.env import env
 from tensoryard.environment import Environment, ImageSpec
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.spec import Recipe
 from tensoryard.environment.venv import VenvBuilder
-from tensoryard.errors import EnvironmentBuildError, NotFoundError, StoreError
+from tensoryard.errors import EnvironmentBuildError, NotFoundError, StoreError, VerificationError
 from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import Place
+
+pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they share
 
 
 def root(environment: Environment) -> Path:
@@ -172,11 +176,18 @@ def test_a_build_that_is_ended_leaves_nothing(images: ImageBuilder, base_image: 
     assert images.find_recipe(Recipe(name="bare", python="3.11"), image) is None
 
 
-def test_an_image_that_is_there_is_taken_as_it_is(images: ImageBuilder, base_image: str, lines: list[str]) -> None:
-    found = images.ensure_recipe(SIX, ImageSpec(existing=base_image), lines.append)
-    assert found.image.startswith(base_image.removesuffix(":12") + "@sha256:")
-    assert (root(found) / "etc/this-is").read_text() == "the base\n"
-    assert not (root(found) / "opt/environment").exists()
+def test_an_image_that_is_there_is_taken_as_it_is(
+    images: ImageBuilder, image_registry: str, lines: list[str]
+) -> None:
+    name = f"{image_registry}/theirs:1"
+    digest = push_image(name, variant([], b"theirs\n"))
+    found = images.ensure_recipe(SIX, ImageSpec(existing=name), lines.append)
+    assert found.image == f"{image_registry}/theirs@{digest}"
+    assert [path.name for path in root(found).rglob("*") if path.is_file()] == ["this-is"]
+    push_image(name, variant([], b"newer\n"))
+    assert images.ensure_recipe(SIX, ImageSpec(existing=name), lines.append) == found
+    newer = images.ensure_recipe(SIX, ImageSpec(existing=name), lines.append, rebuild=True)
+    assert (root(newer) / "etc/this-is").read_text() == "newer\n"
 
 
 def test_an_image_that_is_not_there_is_named(images: ImageBuilder, image_registry: str, lines: list[str]) -> None:
@@ -186,10 +197,42 @@ def test_an_image_that_is_not_there_is_named(images: ImageBuilder, image_registr
         images.ensure_recipe(SIX, ImageSpec(existing=f"{image_registry}/nowhere:1"), lines.append)
 
 
-def test_a_registry_that_is_away_is_named(tmp_path: Path, free_port: int, lines: list[str]) -> None:
+def test_a_registry_that_is_away_is_named(
+    tmp_path: Path, free_port: int, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tensoryard.registry.oci_client.wait", lambda *_: None)
     builder = ImageBuilder(VenvBuilder(tmp_path), f"localhost:{free_port}")
     with pytest.raises(StoreError, match=f"registry `localhost:{free_port}`: does not answer"):
         builder.ensure_recipe(SIX, ImageSpec(base=f"localhost:{free_port}/base"), lines.append)
+
+
+def test_a_registry_that_asks_for_a_login_is_told_of_before_anything_is_built(
+    images: ImageBuilder, base_image: str, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "htpasswd").write_text("")
+    guarded = OciRegistry(tmp_path, tmp_path / "htpasswd")
+    with pytest.raises(StoreError, match=f"registry `{guarded.host}`: wants to know who you are") as raised:
+        ImageBuilder(images.venvs, guarded.host).ensure_recipe(
+            Recipe(name="guarded", python="3.11"), ImageSpec(base=base_image), lines.append
+        )
+    guarded.close()
+    assert raised.value.hint == f"`docker login {guarded.host}`"
+    assert not any(line.startswith("building") for line in lines)
+
+
+def test_a_layer_that_was_changed_in_the_registry_is_refused(tmp_path: Path, lines: list[str]) -> None:
+    (tmp_path / "registry").mkdir()
+    registry = OciRegistry(tmp_path / "registry")
+    (layer,) = variant([], b"as it was\n")
+    push_image(f"{registry.host}/theirs:1", [layer])
+    (stored,) = (tmp_path / "registry").glob(f"blobs/**/{hashlib.sha256(layer).hexdigest()}/data")
+    stored.write_bytes(variant([], b"otherwise\n")[0])
+    builder = ImageBuilder(VenvBuilder(tmp_path / "cache"))
+    with pytest.raises(VerificationError, match=f"the bytes of `sha256:{hashlib.sha256(layer).hexdigest()}`"):
+        builder.ensure_recipe(SIX, ImageSpec(existing=f"{registry.host}/theirs:1"), lines.append)
+    registry.close()
+    assert left_behind(builder) == []
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.in_image import DRIVER, driver_libraries
 from tensoryard.job import DatastoreReference
 
+pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they share
 IN_IMAGE = {"runtime": "image"}
 SAY_WHERE = """
 import json, os, sys, six
