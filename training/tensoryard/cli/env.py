@@ -131,7 +131,8 @@ def build(
     """
     Build the environment of a job, and print its interpreter.
 
-    Of an image, print the name with the digest. The job is a file, or described by options. An image is pushed to the workspace's registry if it has one.
+    Of an image, print the name with the digest; it is pushed to the workspace's registry if that has one. The job is
+    a file, or described by options.
 
     \b
     Examples:
@@ -174,7 +175,8 @@ def push(environment: str, registry: str) -> None:
     """
     Push an image that was built here, and print its name there.
 
-    The name has the digest. Layers that the registry has are not sent. A workspace with a registry has its images there already.
+    The name has the digest. Layers that the registry has are not sent. A workspace with a registry has its images
+    there already.
 
     \b
     Examples:

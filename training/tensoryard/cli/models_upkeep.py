@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from tensoryard.cli.complete import NAME
 from tensoryard.cli.tables import minute, print_json, print_table
@@ -36,11 +35,13 @@ def gc(deleted_before: float, yes: bool, as_json: bool) -> None:
       tyard models gc
       tyard models gc --deleted-before 7 --yes
     """
+    from msgspec import to_builtins
+
     from tensoryard.registry.gc import collect
 
     found = collect(_registry().store, apply=yes, deleted_before_days=deleted_before)
     if as_json:
-        print_json(msgspec.to_builtins(found) | {"dry_run": not yes})
+        print_json(to_builtins(found) | {"dry_run": not yes})
         return
     if found.versions:
         rows = [
