@@ -85,6 +85,7 @@ class SlurmScheduler:
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._began_at = time.time()
+        self._patience_s: float | None = None  # with nodes that may be lost, once Slurm has said its own
 
     def recover(self, run_id: str, folder: Path) -> None:
         """Nothing: Slurm remembers its jobs."""
@@ -100,8 +101,8 @@ class SlurmScheduler:
         run = self._known(run_id, folder)
         with run.lock:
             if time.monotonic() >= run.look_at:
-                run.seen = self._look(run)
                 run.look_at = time.monotonic() + LOOK_SECONDS
+                run.seen = self._look(run)
             return run.seen
 
     def stop(self, run_id: str, folder: Path, *, kill: bool, because: str | None = None) -> None:
@@ -254,12 +255,14 @@ class SlurmScheduler:
         try:
             if row.nodes and any(node.is_lost for node in commands.sinfo_nodes(row.nodes)):
                 return self._restart(run, row)
-            timeout = (commands.setting("SlurmdTimeout") or "").partition(" ")[0]
+            if self._patience_s is None:
+                timeout = (commands.setting("SlurmdTimeout") or "").partition(" ")[0]
+                self._patience_s = min(
+                    (float(timeout) if timeout.isdigit() else 0.0) + NODE_SECONDS, MOST_NODE_SECONDS
+                )
         except (AwayError, SchedulerError) as error:
             print(f"{run.folder.name}: {error}", file=sys.stderr, flush=True)
-            timeout = ""
-        patience = min((float(timeout) if timeout.isdigit() else 0.0) + NODE_SECONDS, MOST_NODE_SECONDS)
-        if time.monotonic() - run.doubted_at > patience:
+        if time.monotonic() - run.doubted_at > (self._patience_s or MOST_NODE_SECONDS):
             return Seen(Phase.OVER)
         run.look_at = time.monotonic() + 1.0
         return Seen(Phase.RUNNING)
