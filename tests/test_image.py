@@ -49,7 +49,11 @@ CASES = {
     ),
     "packages-that-change-tensorflow": msgspec.structs.replace(PLAIN, requirements=PILLOW, framework=""),
     "horovod": msgspec.structs.replace(
-        PLAIN, name="tensorflow-2.15+horovod", mpi=True, wheel="0bd3dcd5/horovod-0.28.1-cp311-cp311-linux_x86_64.whl"
+        PLAIN,
+        name="tensorflow-2.15+horovod",
+        mpi=True,
+        wheel="0bd3dcd5/horovod-0.28.1-cp311-cp311-linux_x86_64.whl",
+        requirements=PILLOW + TENSORFLOW,
     ),
 }
 

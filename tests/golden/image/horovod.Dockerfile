@@ -32,9 +32,19 @@ RUN --mount=type=bind,source=uv,target=/usr/local/bin/uv \
     uv pip install --python /opt/environment --no-deps --compile-bytecode /mnt/horovod-0.28.1-cp311-cp311-linux_x86_64.whl \
  && python -c 'import horovod.tensorflow'
 
+# Python packages of the job, each checked against its digest
+COPY requirements.lock /opt/
+RUN --mount=type=bind,source=uv,target=/usr/local/bin/uv \
+    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=secret,id=ca \
+    --mount=type=secret,id=index \
+    if [ -e /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca; fi; \
+    if [ -e /run/secrets/index ]; then export UV_CONFIG_FILE=/run/secrets/index; fi; \
+    uv pip install --python /opt/environment --no-deps --require-hashes --compile-bytecode -r /opt/requirements.lock
+
 # what it is
 LABEL org.opencontainers.image.title="tensorflow-2.15+horovod" \
       org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm" \
-      org.tensoryard.key="4a807598d51e425b" \
-      org.tensoryard.lock="sha256:a4d7c13d9693fe3efea2138b5400bbbbbcc08b601f221595c4c3ca05e08b6c01"
+      org.tensoryard.key="070a25c852523cd3" \
+      org.tensoryard.lock="sha256:4e910057c6d906bd022fa9b55824567e2244343d500051c93813054bb757c32f"
 USER 1000:1000
