@@ -148,9 +148,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     ] = None
     dockerfile: Annotated[
         str | None,
-        Meta(
-            description="A Dockerfile in source_directory to build the image from, with that folder as context"
-        ),
+        Meta(description="A Dockerfile in source_directory to build the image from, with that folder as context"),
     ] = None
     environment_variables: Annotated[dict[str, str], Meta(description="Set for every task")] = {}
     inputs: Annotated[
