@@ -8,6 +8,7 @@ import pytest
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
