@@ -245,4 +245,7 @@ def test_equal_files_are_kept_once(files: FileStore, tmp_path: Path) -> None:
     first, second = (keep_file(files, tmp_path / name) for name in ("a", "b"))
 
     assert first[0] == second[0]
+    # Its time and etag are new: whoever keeps it again says that it is in use, so that no clean-up takes it.
+    assert (first[1].key, first[1].size_bytes) == (second[1].key, second[1].size_bytes)
+    assert first[1].etag != second[1].etag
     assert [entry.key for entry in files.list("objects/")] == [content(first[0])]
