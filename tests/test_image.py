@@ -5,8 +5,8 @@ The Dockerfile of an environment, and the names of images.
 anew and ends red.
 """
 
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -74,15 +74,10 @@ def test_no_golden_is_left_unused() -> None:
 
 
 def test_every_dockerfile_is_what_hadolint_asks_for() -> None:
-    """Where hadolint is at hand; else what it asks first: every source pinned, no list of packages left behind."""
-    for case in CASES:
-        path = GOLDEN / f"{case}.Dockerfile"
-        text = path.read_text(encoding="utf-8")
-        assert text.count("apt-get update") == text.count("rm -rf /var/lib/apt/lists/*")
-        assert f"FROM docker.io/library/python@{DIGEST}\n" in text
-        if program := shutil.which("hadolint"):
-            done = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
-            assert (done.returncode, done.stdout) == (0, "")
+    files = [str(GOLDEN / f"{case}.Dockerfile") for case in CASES]
+    program = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([program, *files], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_all_that_an_image_is_made_of_is_in_its_key() -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from tensoryard.cli.tables import print_json, print_table
-from tensoryard.errors import UsageError
+from tensoryard.errors import NotFoundError, UsageError
 from tensoryard.text import size
 
 if TYPE_CHECKING:
-    from tensoryard.environment import EnvironmentSpec
+    from tensoryard.environment import Environment, EnvironmentSpec
     from tensoryard.environment.by_runtime import BuilderByRuntime
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -65,22 +65,32 @@ def list_command(as_json: bool) -> None:
 @env.command()
 @click.argument("environment")
 @click.option("--lock", "show_lock", is_flag=True, help="Print the lock, as pip and uv read it.")
+@click.option("--sbom", is_flag=True, help="Print all that is inside, as CycloneDX JSON.")
 @_json
-def show(environment: str, show_lock: bool, as_json: bool) -> None:
+def show(environment: str, show_lock: bool, sbom: bool, as_json: bool) -> None:
     """
     Show one environment: its interpreter and its packages.
 
-    ENVIRONMENT is a hash, the first letters of one, or a name (the newest with it).
+    ENVIRONMENT is a hash, the first letters of one, a name (the newest with it), or a job file.
 
     \b
     Examples:
       tyard env show tensorflow-2.15+horovod
       tyard env show 0bd3dcd5 --lock > requirements.lock
+      tyard env show job.yaml --sbom > sbom.json
     """
+    if show_lock + sbom + as_json > 1:
+        raise UsageError("env show: give one of `--lock`, `--sbom` and `--json`")
     builder = _builder()
-    found = builder.show(environment)
+    found = _of_job(builder, Path(environment)) if Path(environment).is_file() else builder.show(environment)
     if show_lock:
         click.echo(builder.lock(found), nl=False)
+        return
+    if sbom:
+        from tensoryard import __version__
+        from tensoryard.environment.sbom import bill_of_materials
+
+        print_json(bill_of_materials(found, builder.lock(found), __version__))
         return
     if as_json:
         print_json(found)
@@ -223,6 +233,15 @@ def _builder() -> "BuilderByRuntime":
     from tensoryard.workspace import Workspace
 
     return BuilderByRuntime(Workspace.from_config().settings().images_below)
+
+
+def _of_job(builder: "BuilderByRuntime", path: Path) -> "Environment":
+    found = builder.find(_spec_of_job(path))
+    if found is None:
+        raise NotFoundError(
+            f"the environment of `{path}` is not on this machine", hint=f"`tyard env build {path}` builds it"
+        )
+    return found
 
 
 def _spec_of_job(path: Path) -> "EnvironmentSpec":

@@ -233,6 +233,7 @@ class ImageBuilder:
             tool.build(key, aside / "context", log)
 
         digest, unpacked = self._made(key, build, log, rebuild)
+        packages = pins(inputs.requirements) | ({"horovod": HOROVOD} if inputs.wheel else {})
         return Environment(
             hash=key,
             name=inputs.name,
@@ -242,7 +243,7 @@ class ImageBuilder:
             horovod=HOROVOD if inputs.wheel else None,
             mpi="Open MPI" if inputs.mpi else None,
             lock_sha256=hashlib.sha256(inputs.requirements.encode()).hexdigest(),
-            packages=tuple(Package(name, version) for name, version in pins(inputs.requirements).items()),
+            packages=tuple(Package(name, version) for name, version in sorted(packages.items())),
             created_at=time.time(),
             size_bytes=size_of(unpacked),
             own_bytes=size_of(unpacked),
