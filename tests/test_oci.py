@@ -297,9 +297,7 @@ class _Tokens(http.server.BaseHTTPRequestHandler):
         form = self.rfile.read(int(self.headers["Content-Length"])).decode()
         if self.path != "/oauth2/token":
             self._answer(500, {})
-        elif (
-            "grant_type=refresh_token" in form and "refresh_token=from-az" in form and "digits%3Apull%2Cpush" in form
-        ):
+        elif "digits%3Apull&" in form and "grant_type=refresh_token&refresh_token=from-az&" in form:
             self._answer(200, {"access_token": "good"})
         else:
             self._answer(401, {})

@@ -13,6 +13,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 PRINCIPAL = "22222222-2222-2222-2222-222222222222"
 _HEADER = "of-the-tests"
@@ -22,14 +23,18 @@ class Identity:
     """A managed identity: `environ` is what a process needs to be it."""
 
     def __init__(self, tenant: str) -> None:
-        minted = token(tenant)
         seen: list[str] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 seen.append(self.path)
                 given = self.headers.get("X-IDENTITY-HEADER") == _HEADER
-                answer = {"access_token": minted, "expires_on": str(int(time.time()) + 3600), "token_type": "Bearer"}
+                resource = parse_qs(urlsplit(self.path).query).get("resource", [""])[0]
+                answer = {
+                    "access_token": token(tenant, resource),
+                    "expires_on": str(int(time.time()) + 3600),
+                    "token_type": "Bearer",
+                }
                 body = json.dumps(answer if given else {"statusCode": 401}).encode()
                 self.send_response(200 if given else 401)
                 self.send_header("Content-Type", "application/json")
@@ -80,11 +85,11 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return certificate, private
 
 
-def token(tenant: str) -> str:
-    """A token in the shape of Azure's, signed by nobody."""
+def token(tenant: str, audience: str = "https://storage.azure.com") -> str:
+    """A token in the shape of Azure's for a service, signed by nobody."""
     now = int(time.time())
     claims = {
-        "aud": "https://storage.azure.com",
+        "aud": audience,
         "iss": f"https://sts.windows.net/{tenant}/",
         "iat": now - 60,
         "nbf": now - 60,

@@ -46,7 +46,7 @@ def push_image(
 
     layers: gzipped archives; config: what of the image's configuration is not the default.
     """
-    client = Client(parse_place(where, "latest"))
+    client = Client(parse_place(where, "latest"), push=True)
     described = {
         "architecture": architecture or _ARCHITECTURES[platform.machine()],
         "os": "linux",

@@ -1,7 +1,7 @@
 """
 Docker's own registry, as Debian packages it: the real distribution protocol on a port of this machine.
 
-What it does not show: tokens (`oci_login.py`'s tests answer for those), the limits and redirects of other registries.
+What it does not show: the limits and redirects of other registries.
 """
 
 import fcntl
@@ -18,10 +18,11 @@ class OciRegistry:
     """
     A running registry with its blobs in a folder; `close` ends it, and so does the end of this process.
 
-    htpasswd: a file of users, whom it then asks for names and passwords.
+    htpasswd: a file of users, whom it then asks for names and passwords; auth: what else it asks for, in its
+    configuration's words.
     """
 
-    def __init__(self, folder: Path, htpasswd: Path | None = None) -> None:
+    def __init__(self, folder: Path, htpasswd: Path | None = None, auth: str = "") -> None:
         config = [
             "version: 0.1",
             "log: {level: info, accesslog: {disabled: true}}",
@@ -29,7 +30,9 @@ class OciRegistry:
             "http: {addr: '127.0.0.1:0'}",
         ]
         if htpasswd:
-            config.append(f"auth: {{htpasswd: {{realm: tests, path: '{htpasswd}'}}}}")
+            auth = f"{{htpasswd: {{realm: tests, path: '{htpasswd}'}}}}"
+        if auth:
+            config.append(f"auth: {auth}")
         file = folder / "config.yml"
         file.write_text("\n".join(config) + "\n")
         self._server = Server([program(), "serve", str(file)], r"listening on (127\.0\.0\.1:\d+)")

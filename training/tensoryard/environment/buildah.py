@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tensoryard.environment import Log, command
+from tensoryard.environment.buildah_login import signed_in
 from tensoryard.environment.image_unpack import OciFolder
 from tensoryard.errors import EnvironmentBuildError
 from tensoryard.registry.oci_manifest import Place
@@ -51,9 +52,10 @@ class Buildah:
             plain = [option for base in bases for option in _tls(base)][:1]
             # chroot: needs neither root nor namespaces of the kernel that a container may not make.
             options = ["--isolation", "chroot", "--layers", "--format", "oci", *plain, *secrets]
-            argv = self._argv("bud", *options, "--tag", _name(key), "--file", file, ".")
             try:
-                self._run(argv, context, log, f"image {key}")
+                with signed_in(base.partition("/")[0] for base in bases) as login:
+                    argv = self._argv("bud", *login, *options, "--tag", _name(key), "--file", file, ".")
+                    self._run(argv, context, log, f"image {key}")
             finally:
                 # Of a build that failed or was ended: its container stays mounted otherwise.
                 command.run(self._argv("rm", "--all"), cwd=self.storage)
@@ -63,7 +65,9 @@ class Buildah:
         file = self.storage / f"digest-{key}"
         options = [*_tls(str(place)), "--digestfile", str(file)]
         log(f"pushing image {key} to {place}")
-        self._run(self._argv("push", *options, _name(key), f"docker://{place}"), self.storage, log, f"image {key}")
+        with signed_in([place.registry], push=True) as login:
+            argv = self._argv("push", *login, *options, _name(key), f"docker://{place}")
+            self._run(argv, self.storage, log, f"image {key}")
         digest = file.read_text(encoding="ascii").strip()
         file.unlink()
         return digest

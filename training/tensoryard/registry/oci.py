@@ -44,7 +44,7 @@ def push(store: Store, version: ModelVersion, place: Place) -> Pushed:
         raise VerificationError(f"`{reference}`: its list of files was changed after registration")
     config = config_bytes(version)
     manifest = manifest_bytes(version, config)
-    client = Client(place)
+    client = Client(place, push=True)
     before = client.tagged()
     if before == digest_of(manifest):
         return Pushed(place, before, 0, len(files), None)

@@ -17,7 +17,8 @@ from typing import IO, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from tensoryard.errors import NotFoundError, StoreError, VerificationError
-from tensoryard.registry.oci_login import find_login, parse_challenge
+from tensoryard.registry.oci_azure import is_azures, sign_in
+from tensoryard.registry.oci_login import Login, find_login, parse_challenge
 from tensoryard.registry.oci_manifest import INDEXES, MANIFEST, MANIFESTS, Place, digest_of
 
 TRIES = 5
@@ -39,15 +40,26 @@ class BrokenRequestError(StoreError):
 
 
 class Client:
-    """The repository of one place. Safe between threads; it keeps a token and no connection."""
+    """
+    The repository of one place. Safe between threads; it keeps a token and no connection.
 
-    def __init__(self, place: Place) -> None:
+    push: whether it asks for the right to push; who may only pull is given no token for more.
+    """
+
+    def __init__(self, place: Place, push: bool = False) -> None:
         self.place = place
+        self._actions = "pull,push" if push else "pull"
         self._authorization = ""
         self._lock = threading.Lock()
         # A proxy has no way to a registry on this machine.
         handlers = [urllib.request.ProxyHandler({})] if place.is_local else []
         self._opener = urllib.request.build_opener(*handlers)
+
+    def azure_login(self) -> Login | None:
+        """The login of whoever is signed in to Azure here, at a registry of Azure's without one by `docker login`."""
+        if find_login(self.place.registry) or not is_azures(self.place.registry):
+            return None
+        return sign_in(self.place.registry, self._post)
 
     def has_blob(self, digest: str) -> bool:
         return self._expect(self.ask("HEAD", self._url(f"blobs/{digest}")), 200, 404).status == 200
@@ -183,8 +195,34 @@ class Client:
         realm = asked["realm"]
         if urlsplit(realm).scheme != "https" and not (self.place.is_local and urlsplit(realm).scheme == "http"):
             raise StoreError(f"registry `{self.place.registry}`: sends to `{realm}` for a token, which is not HTTPS")
-        login = find_login(self.place.registry)
-        fields = {"service": asked.get("service", ""), "scope": f"repository:{self.place.repository}:pull,push"}
+        login, problem = find_login(self.place.registry), None
+        azure = login is None and is_azures(self.place.registry) and self._is_ours(realm)
+        if azure:
+            try:
+                login = sign_in(self.place.registry, self._post)
+            except StoreError as error:
+                problem = error  # only if it does not serve everybody
+        answer = self._asked_for_token(asked, login)
+        if azure and login is not None and answer.status == 401:
+            # Azure may have ended it before its time.
+            answer = self._asked_for_token(asked, sign_in(self.place.registry, self._post, anew=True))
+        if answer.status != 200:
+            raise problem or self._refused(f"gave no token ({answer.status})")
+        try:
+            found = json.loads(answer.body)
+            return str(found.get("token") or found["access_token"])
+        except (ValueError, KeyError, AttributeError):
+            raise StoreError(f"registry `{self.place.registry}`: `{realm}` answered with something else") from None
+
+    def _post(self, path: str, form: Mapping[str, str]) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = self._once("POST", urljoin(self.place.url, path), urlencode(form).encode(), headers, "")
+        return answer.status, answer.body
+
+    def _asked_for_token(self, asked: Mapping[str, str], login: Login | None) -> Answer:
+        realm = asked["realm"]
+        scope = f"repository:{self.place.repository}:{self._actions}"
+        fields = {"service": asked.get("service", ""), "scope": scope}
         if login is not None and login.identity:
             form = fields | {
                 "grant_type": "refresh_token",
@@ -192,17 +230,9 @@ class Client:
                 "client_id": "tensoryard",
             }
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            answer = self._once("POST", realm, urlencode(form).encode(), headers, "")
-        else:
-            url = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode(fields)}"
-            answer = self._once("GET", url, None, {}, login.basic if login else "")
-        if answer.status != 200:
-            raise self._refused(f"gave no token ({answer.status})")
-        try:
-            found = json.loads(answer.body)
-            return str(found.get("token") or found["access_token"])
-        except (ValueError, KeyError, AttributeError):
-            raise StoreError(f"registry `{self.place.registry}`: `{realm}` answered with something else") from None
+            return self._once("POST", realm, urlencode(form).encode(), headers, "")
+        url = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode(fields)}"
+        return self._once("GET", url, None, {}, login.basic if login else "")
 
     def _expect(self, answer: Answer, *statuses: int) -> Answer:
         if answer.status in statuses:
@@ -224,10 +254,15 @@ class Client:
         return f"registry `{self.place.registry}`: answered {answer.status} {said}".rstrip()
 
     def _refused(self, what: str) -> StoreError:
-        host = self.place.registry
-        name, _, domain = host.partition(".")
-        hint = f"az acr login --name {name}" if domain == "azurecr.io" else f"docker login {host}"
-        return StoreError(f"registry `{host}`: {what}; `{self.place.repository}` needs a login", f"`{hint}`")
+        host, repository = self.place.registry, self.place.repository
+        if is_azures(host):
+            role = "AcrPush" if "push" in self._actions else "AcrPull"
+            return StoreError(
+                f"registry `{host}`: {what}; `{repository}` needs a login with the role {role} there",
+                f"`az acr login --name {host.partition('.')[0]}` as somebody who has it, or `az role assignment "
+                f"create --role {role}`",
+            )
+        return StoreError(f"registry `{host}`: {what}; `{repository}` needs a login", f"`docker login {host}`")
 
     def _location(self, answer: Answer) -> str:
         url = urljoin(self.place.url, answer.headers.get("location", ""))
