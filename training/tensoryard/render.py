@@ -57,7 +57,6 @@ class LaunchScript(NamedTuple):
     in_image: bool
     task_names: tuple[str, ...]
     task_count: int
-    node_count: int
     tasks_per_host: int
 
 
@@ -115,7 +114,6 @@ def _script(
         in_image=job.in_image,
         task_names=tuple(task.name for task in tasks),
         task_count=len(tasks),
-        node_count=_node_count(tasks),
         tasks_per_host=tasks_per_node if placement.scheduler == "slurm" else len(tasks),
     )
     return _environment().get_template(context.template).render(context._asdict())

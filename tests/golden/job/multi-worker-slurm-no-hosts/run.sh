@@ -42,7 +42,6 @@ cd "$TYARD_RUN_DIR/source"
 # launch: one supervisor a task on the host that launch/hostfile has for it; it finds its task by SLURM_PROCID
 export SLURM_HOSTFILE="$TYARD_RUN_DIR/launch/hostfile"
 srun \
-  --nodes=3 \
   --ntasks=3 \
   --distribution=arbitrary \
   --cpu-bind=none \

@@ -41,7 +41,6 @@ export GRPC_FAIL_FAST="${GRPC_FAIL_FAST:-use_caller}"
 # launch: one supervisor a task on the host that launch/hostfile has for it; it finds its task by SLURM_PROCID
 export SLURM_HOSTFILE="$TYARD_RUN_DIR/launch/hostfile"
 srun \
-  --nodes=3 \
   --ntasks=6 \
   --distribution=arbitrary \
   --cpu-bind=none \
