@@ -64,6 +64,7 @@ def give(
         ):
             access.grant(who, roles.BLOB_CONTRIBUTOR, containers[name], why)
         access.grant(who, roles.BLOB_TAGS, containers["models"], "Models are found by their index tags")
+        access.grant(who, roles.ACR_PUSH, registry, "Images of their own machines' environments, and pushed models")
 
 
 def _people(settings: Settings, deployer: pulumi.Output[str]) -> list[Who]:

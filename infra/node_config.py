@@ -75,14 +75,27 @@ _MUNGE = (
     _unit("tyard-munge-key.service"),
     _drop_in("munge", "munge.conf.j2"),
 )
+_NAMESPACES = File(path="/etc/sysctl.d/60-tensoryard.conf", template="namespaces.conf.j2")
 CONTEXTS = {
     "head": Context(
         # Ubuntu's Python may be too old for tyard: venv and pip fetch one that is not.
-        packages=("munge", "chrony", "slurmctld", "slurm-client", "nfs-kernel-server", "python3-venv"),
+        # buildah builds images as a user who is not root, which takes uidmap and, below kernel 5.13, fuse-overlayfs.
+        packages=(
+            "munge",
+            "chrony",
+            "slurmctld",
+            "slurm-client",
+            "nfs-kernel-server",
+            "python3-venv",
+            "buildah",
+            "uidmap",
+            "fuse-overlayfs",
+        ),
         daemon="slurmctld",
         key_option="--make",
         files=(
             *_MUNGE,
+            _NAMESPACES,
             _drop_in("slurmctld", "slurm-after-munge.conf.j2"),
             _script("tyard-head"),
             _unit("tyard-configure.service"),
@@ -103,6 +116,7 @@ CONTEXTS = {
         key_option="--wait",
         files=(
             *_MUNGE,
+            _NAMESPACES,
             _drop_in("slurmd", "slurm-after-munge.conf.j2"),
             _drop_in("slurmd", "slurmd-of-a-name.conf.j2", "tensoryard-node"),
             _script("tyard-node"),

@@ -32,6 +32,19 @@ def test_nodes_can_write_runs_and_read_the_rest_they_need(declared: Declare) -> 
     } == granted_to(declared({}), "nodes-gpucluster")
 
 
+def test_images_are_pushed_by_who_builds_them_and_pulled_by_nodes(declared: Declare) -> None:
+    rows = declared({"clusters": [{"name": "one"}, {"name": "two"}], **USERS})[-1].outputs["access"]
+    given = {row["identity"]: row["role"] for row in rows if row["scope"] == "registry"}
+
+    assert given == {
+        "head": "AcrPush",
+        "nodes-one": "AcrPull",
+        "nodes-two": "AcrPull",
+        "ada": "AcrPush",
+        f"user-{TEAM}": "AcrPush",
+    }
+
+
 def test_only_people_touch_models(declared: Declare) -> None:
     rows = declared({"clusters": [{"name": "one"}, {"name": "two"}], **USERS})[-1].outputs["access"]
 

@@ -95,6 +95,18 @@ def test_slurm_waits_for_munge_and_munge_for_its_key(kind: Kind) -> None:
     }
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_users_without_root_may_make_and_enter_images(kind: Kind) -> None:
+    config = yaml.safe_load(node_config.cloud_config(kind))
+
+    # The dash: no error where the kernel has no such setting.
+    assert "-kernel.apparmor_restrict_unprivileged_userns=0" in (
+        files(kind)["/etc/sysctl.d/60-tensoryard.conf"]["content"].splitlines()
+    )
+    assert ["systemctl", "restart", "systemd-sysctl.service"] in config["runcmd"]
+    assert ({"buildah", "uidmap"} <= set(config["packages"])) == (kind == "head")
+
+
 def test_only_the_head_makes_the_key() -> None:
     unit = "/etc/systemd/system/tyard-munge-key.service"
 
