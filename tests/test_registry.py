@@ -17,8 +17,9 @@ from tensoryard.errors import (
     UsageError,
     VerificationError,
 )
-from tensoryard.registry import FileRecord, ModelVersion, Reference, Registry, parse_reference
+from tensoryard.registry import FileRecord, ModelVersion, Reference, Registry, listing, parse_reference
 from tensoryard.registry.check import check_registry
+from tensoryard.registry.listing import newest_of_models
 from tensoryard.registry.records import index_tags
 from tensoryard.run import RunRecord
 from tensoryard.store import Entry, Store, is_folder, keys
@@ -724,3 +725,30 @@ def test_listing_reads_only_what_it_shows(registry: Registry, store: Store, fold
     # Over a network some are read at once, before anybody asked for them.
     assert reads.count("read") == (2 if is_folder(store) else 2 * AT_ONCE)
     assert "list" not in reads
+
+
+def test_a_page_of_models_passes_over_what_has_no_version(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    registry = Registry(store, warn=warnings.append)
+    for name in ("a", "a-1", "b", "c", "d", "d"):
+        registry.register_folder(name, folder)
+    registry.alias("a", "champion", 1)
+    registry.alias("a", "old", 1)
+    registry.alias("a", "old", None)
+    registry.delete("b", 1)
+    registry.delete("d", 2)
+    store.delete(keys.model_version("c", 1))
+    store.put(keys.model_version("c", 1), b"{")
+    store.append(keys.model_tickets("e", 0), b"x" * 16)  # of a registration that was killed
+    store.put(f"{keys.MODELS}stray", b"")
+    there = [("a-1", 1, {}), ("a", 1, {"champion": 1}), ("d", 1, {})]
+    for at_once in (250, 3):
+        monkeypatch.setattr(listing, "_KEYS", at_once)
+        found = [(one.version.name, one.version.version, one.aliases) for one in newest_of_models(registry)]
+        assert found == there
+        found = [(o.version.name, o.version.version, o.aliases) for o in newest_of_models(registry, after="a-1")]
+        assert found == there[1:]
+    assert len(warnings) == 4
+    assert all(keys.model_version("c", 1) in warning for warning in warnings)

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from services.faulty import Faulty
-from tensoryard.registry import FileRecord, ModelVersion, Registry
+from tensoryard.registry import FileRecord, ModelVersion, Registry, listing
 from tensoryard.registry.listing import newest_of_models
 from tensoryard.store import Store, keys
 from tensoryard.store.blob import BlobStore
@@ -92,7 +92,7 @@ def test_the_newest_of_many_versions_takes_as_many_requests_as_that_of_few(
     assert asked == {1_000: 3, 10_000: 3}
 
 
-def test_a_page_of_models_reads_nothing_of_those_behind_it(
+def test_a_page_of_models_is_one_listing_and_a_record_for_each_model(
     registry: Registry, near: BlobStore, network: Faulty
 ) -> None:
     for number in range(80):
@@ -102,6 +102,25 @@ def test_a_page_of_models_reads_nothing_of_those_behind_it(
 
     page = newest_of_models(registry, after="m02")
     assert [next(page).version.name for _ in range(3)] == ["m03", "m04", "m05"]
-    assert {f"m{number:02d}" for number in range(3, 67)} == {
-        asked.path.partition("/models")[2].split("/")[2] for asked in network.seen if "/versions/" in asked.path
+    listed, *read = [asked.path.partition("/models")[2] for asked in network.seen]
+    assert "comp=list" in listed
+    assert {path.partition("/")[2].partition("?")[0] for path in read} == {
+        keys.model_version(f"m{number:02d}", 1) for number in range(3, 55)
     }
+
+
+def test_models_with_very_many_keys_are_listed_by_their_names(
+    registry: Registry, near: BlobStore, network: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_KEYS", 10)
+    for name in ("a", "a-1", "a.b", "b", "c"):
+        fill(near, name, 3)
+    near_registry = Registry(near)
+    near_registry.alias("a", "champion", 2)
+    near_registry.delete("b", 3)
+    network.again(lambda asked: None)
+
+    found = [(one.version.name, one.version.version, one.aliases) for one in newest_of_models(registry)]
+
+    assert found == [("a-1", 3, {}), ("a.b", 3, {}), ("a", 3, {"champion": 2}), ("b", 2, {}), ("c", 3, {})]
+    assert sum("comp=list" in asked.path and "delimiter=" not in asked.path for asked in network.seen) <= 8

@@ -189,6 +189,9 @@ def test_list_is_in_key_order_whatever_the_names(store: Store, names: set[str], 
     assert [entry.key for entry in store.list("")] == sorted(wanted)
     assert [entry.key for entry in store.list(prefix)] == sorted(name for name in wanted if name.startswith(prefix))
     assert [entry.key for entry in store.list("", start_after=after)] == sorted(n for n in wanted if n > after)
+    assert list(store.list_keys("", at_once=2)) == sorted(wanted)
+    found = list(store.list_keys(prefix, start_after=after, at_once=2))
+    assert found == sorted(name for name in wanted if name.startswith(prefix) and name > after)
     tops = {name.split("/")[0] + ("/" if "/" in name else "") for name in wanted}
     assert list(store.children("")) == sorted(tops)
 
@@ -262,6 +265,8 @@ def test_prefixes_that_escape_are_refused(store: Store) -> None:
             list(store.list(prefix))
         with pytest.raises(UsageError):
             list(store.children(prefix))
+        with pytest.raises(UsageError):
+            list(store.list_keys(prefix))
         with pytest.raises(UsageError):
             list(store.find_by_tags({"a": "b"}, prefix))
 

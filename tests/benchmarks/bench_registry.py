@@ -85,12 +85,12 @@ def measure_azurite() -> dict[str, str]:
         figures = writers(lambda: BlobStore(account))
         store = BlobStore(account)
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda number: write_model(store, f"a{number}", number, 1_000), SIZES))
+            list(pool.map(lambda number: write_model(store, f"z{number}", number, 1_000), SIZES))
             list(pool.map(lambda number: write_model(store, f"m{number:05d}", 1, PAGE), range(MODELS)))
         read: dict[str, str] = {}
         for size in SIZES:
-            read |= newest(Registry(store), f"a{size}", size)
-        read |= pages(Registry(store), f"a{SIZES[-1]}") | page_of_models(Registry(store))
+            read |= newest(Registry(store), f"z{size}", size)
+        read |= pages(Registry(store), f"z{SIZES[-1]}") | page_of_models(Registry(store))
         far = BlobStore(make_account(network.endpoint, make=False))
         file = a_file(store, keys.run("mnist-0007", "outputs/model"))
         registry = Registry(far)

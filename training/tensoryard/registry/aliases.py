@@ -1,5 +1,7 @@
 """Names that move from version to version, each with its history."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from tensoryard.registry.deletions import deletion_of
@@ -11,12 +13,17 @@ from tensoryard.store.parallel import each
 
 def aliases_of(store: Store, name: str) -> dict[str, int]:
     """The version number of each alias that names one, in the order of the aliases."""
+    return aliases_in(store, name, (entry.key for entry in store.list(keys.model_aliases(name))))
+
+
+def aliases_in(store: Store, name: str, listed: Iterable[str]) -> dict[str, int]:
+    """The same from the keys of a model's aliases, all of them, in their order."""
     prefix = keys.model_aliases(name)
     newest: dict[str, str] = {}
-    for entry in store.list(prefix):
-        alias, _, number = entry.key.removeprefix(prefix).partition("/")
+    for key in listed:
+        alias, _, number = key.removeprefix(prefix).partition("/")
         if keys.parse_numbered(number) is not None:
-            newest[alias] = entry.key  # in the order of their numbers, so the last one stays
+            newest[alias] = key  # in the order of their numbers, so the last one stays
     events = each(store, lambda key: decode(store.read(key), key, Event), newest.values())
     named = zip(newest, events, strict=True)
     return {alias: event.version for alias, event in named if event.version is not None}

@@ -82,6 +82,14 @@ class Store(Protocol):
         """Entries whose key starts with prefix, in key order (code points), those after start_after only."""
         ...
 
+    def list_keys(self, prefix: str, *, start_after: str = "", at_once: int = 5000) -> Iterator[str]:
+        """
+        The keys alone, in the same order, for whom a few may be enough.
+
+        at_once: how many come by one request, where requests are made; the next follow as the iteration goes.
+        """
+        ...
+
     def children(self, prefix: str) -> Iterator[str]:
         """Names directly below a prefix that ends in "/", in order; those with more below them end in "/"."""
         ...

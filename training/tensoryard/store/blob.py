@@ -98,6 +98,16 @@ class BlobStore:
         with plain(self.account, prefix, "listing"):
             yield from heapq.merge(*found)
 
+    def list_keys(self, prefix: str, *, start_after: str = "", at_once: int = 5000) -> Iterator[str]:
+        """See `Store.list_keys`."""
+        _check_prefix(prefix)
+        found = [
+            blob_list.keys(self._clients, container, prefix, start_after, at_once)
+            for container in self.account.containers_of(prefix)
+        ]
+        with plain(self.account, prefix, "listing"):
+            yield from heapq.merge(*found)
+
     def children(self, prefix: str) -> Iterator[str]:
         """See `Store.children`."""
         if prefix and not prefix.endswith("/"):

@@ -107,6 +107,8 @@ class Clients:
     def __init__(self, account: BlobAccount, patience: Patience) -> None:
         self.account = account
         self.patience = patience
+        # Whether the account has a hierarchical namespace; None as long as nobody asked it.
+        self.hierarchical: bool | None = None
         self._lock = Lock()
         self._pid = 0
         self._containers: dict[str, ContainerClient] = {}

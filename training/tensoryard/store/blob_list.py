@@ -33,6 +33,35 @@ def entries(clients: Clients, container: str, prefix: str, start_after: str) -> 
             yield from page
 
 
+def keys(clients: Clients, container: str, prefix: str, start_after: str, at_once: int) -> Iterator[str]:
+    """
+    The same, the names alone, at_once of them by a request: a tenth of what the whole entries cost. Raises likewise.
+
+    An account with a hierarchical namespace has folders among them: there only the entries tell.
+    """
+    token: str | None = None
+    asked = False
+    while True:
+
+        def fetch(unsure: bool, token: str | None = token) -> tuple[list[str], str | None]:
+            # Azure begins with that very name; an older service begins with the first of all.
+            found = clients.container(container).list_blob_names(
+                name_starts_with=prefix or None, start_from=start_after or None, results_per_page=at_once
+            )
+            pages = found.by_page(token)
+            return [str(name) for name in next(pages, iter(()))], getattr(pages, "continuation_token", None)
+
+        page, token = persist(clients.patience, fetch)
+        if page and not asked:
+            asked = True
+            if hierarchical(clients, container):
+                yield from (entry.key for entry in entries(clients, container, prefix, start_after))
+                return
+        yield from (name for name in page if name > start_after and ours(clients.account, container, name))
+        if not token:
+            return
+
+
 def names(clients: Clients, container: str, prefix: str) -> list[str]:
     """Names directly below a prefix; those with more below them end in "/". Raises the SDK's errors."""
     fast = clients.fast(container)
@@ -73,14 +102,17 @@ def is_directory(metadata: Mapping[str, str] | None) -> bool:
 
 
 def hierarchical(clients: Clients, container: str) -> bool:
-    """Whether the account has a hierarchical namespace; False where it does not say."""
+    """Whether the account has a hierarchical namespace, asked once; False where it does not say."""
+    if clients.hierarchical is not None:
+        return clients.hierarchical
     try:
         about: dict[str, Any] = persist(
             clients.patience, lambda unsure: clients.container(container).get_account_information()
         )
     except AzureError:
         return False
-    return bool(about.get("is_hns_enabled"))
+    clients.hierarchical = bool(about.get("is_hns_enabled"))
+    return clients.hierarchical
 
 
 def _pages(clients: Clients, container: str, prefix: str, start_after: str) -> Iterator[list[Entry]]:

@@ -173,6 +173,10 @@ class FileStore:
             if stat.S_ISREG(status.st_mode):
                 yield _entry(key, status)
 
+    def list_keys(self, prefix: str, *, start_after: str = "", at_once: int = 5000) -> Iterator[str]:
+        """See `Store.list_keys`."""
+        return (entry.key for entry in self.list(prefix, start_after=start_after))
+
     def children(self, prefix: str) -> Iterator[str]:
         """See `Store.children`. A folder that a killed writer left empty is among them."""
         if prefix:

@@ -125,6 +125,11 @@ def model(name: str, rest: str = "") -> str:
     return f"{MODELS}{name}/{rest}"
 
 
+def after_model(name: str) -> str:
+    """What follows every key of a model and comes before those of the next: `0` is the sign after the slash."""
+    return f"{MODELS}{name}0"
+
+
 def model_tickets(name: str, file: int) -> str:
     """One of the append-only files (numbered from 0) whose length gives out version numbers."""
     return model(name, f"tickets/{file:04d}")
