@@ -109,7 +109,13 @@ class Yard:
 
     def start_controller(self, **how: Any) -> BaseProcess:
         """A controller in a process of its own, which can be killed."""
-        process = multiprocessing.get_context("fork").Process(target=lambda: self.controller(**how).serve())
+
+        def serve() -> None:
+            controller = self.controller(**how)
+            controller.serve()
+            controller.scheduler.settle()
+
+        process = multiprocessing.get_context("fork").Process(target=serve)
         process.start()
         self.controllers.append(process)
         return process

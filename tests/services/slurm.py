@@ -140,14 +140,26 @@ class SlurmCluster:
         self._slurmctld.kill()
         self._slurmctld.wait()
 
-    def wait_until_saved(self) -> None:
-        """Returns when slurmctld, killed and started again, would know what it knows now: it writes every 5 s."""
-        since = time.time()
+    def save(self) -> bytes:
+        """
+        What slurmctld would know of jobs after its death: it writes every 5 s.
+
+        Taken when all that it knows now is in it: a mark is in the file that was put into every job.
+        """
+        mark = os.urandom(8).hex()
         for job in self.jobs():
-            # It may have written everything already, and would then write nothing more.
-            self.run("scontrol", "update", f"jobid={job.split()[0]}", "comment=write this down")
+            self.run("scontrol", "update", f"jobid={job.split()[0]}", f"comment={mark}")
         state = self.folder / "state" / "job_state"
-        _wait_until(lambda: state.exists() and state.stat().st_mtime > since, "slurmctld has saved its state")
+        _wait_until(lambda: state.exists() and mark.encode() in state.read_bytes(), "slurmctld has saved its state")
+        return state.read_bytes()
+
+    def forget(self, saved: bytes | None = None) -> None:
+        """What slurmctld, killed, had saved of jobs is that of an earlier `save`, or nothing."""
+        state = self.folder / "state"
+        for name in ("job_state", "job_state.old"):
+            (state / name).unlink(missing_ok=True)
+        if saved is not None:
+            (state / "job_state").write_bytes(saved)
 
     def states(self) -> dict[str, str]:
         """The state of every node in Slurm's words, such as `idle` or `down*`."""

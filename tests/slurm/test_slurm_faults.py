@@ -234,12 +234,50 @@ def test_slurmctld_may_be_away_at_submission_and_while_a_run_goes_on(slurm: Slur
     wait_until(lambda: "Slurm does not answer" in str(job.state().reason), "that is said")
     slurm.start_slurmctld()
     yard.wait_for_file(job, "outputs/worker-0.step")
-    slurm.wait_until_saved()
+    slurm.save()
     slurm.kill_slurmctld()
     enough(yard, job)
     assert yard.wait_for_stage(job, "Completed", "Failed") == "Completed"
     slurm.start_slurmctld()
     assert end_of(slurm, yard, job) == ("Completed", None)
+
+
+def test_a_job_that_slurmctld_knows_as_waiting_after_its_run_has_ended_is_canceled(
+    slurm: SlurmCluster, yard: Yard
+) -> None:
+    """It died before it had saved that the job began, and would hold it for ever as a duplicate of itself."""
+    target = SlurmTarget(SlurmOptions(extra_directives=("--hold",)))
+    run = yard.submit(TRAINS, compute_target=target)
+    controller = yard.start_controller()
+    wait_until(lambda: "PENDING JobHeldUser" in "".join(slurm.jobs()), "the job waits")
+    waiting = slurm.save()
+    slurm.run("scontrol", "release", yard.record(run, "launch/slurm.json")["job"])
+    yard.wait_for_file(run, "outputs/worker-0.step")
+    slurm.kill_slurmctld()
+    enough(yard, run)
+    assert yard.wait_for_stage(run, "Completed", "Failed") == "Completed"
+    slurm.forget(waiting)
+    slurm.start_slurmctld()
+    assert end_of(slurm, yard, run) == ("Completed", None)
+    controller.join()
+    assert yard.log(run).count("begins at") == 1
+
+
+def test_a_run_whose_job_slurmctld_has_forgotten_goes_on_from_its_checkpoint(
+    slurm: SlurmCluster, yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died before it had saved the job, and nodes kill what they run of a job that it does not know."""
+    monkeypatch.setattr("tensoryard.scheduler.slurm.NODE_SECONDS", 1.0)
+    run = start(yard, "single")
+    slurm.kill_slurmctld()
+    slurm.forget()
+    slurm.start_slurmctld()
+    wait_until(lambda: run.state().stage == "Scaling", "the run waits for nodes again")
+    assert "Slurm does not know job" in str(run.state().reason)
+    wait_until(lambda: yard.log(run).count("begins at") == 2, "the run began again")
+    enough(yard, run)
+    assert end_of(slurm, yard, run) == ("Completed", None)
+    assert int(yard.log(run).splitlines()[-2].split()[-1]) > 0
 
 
 def test_what_the_cluster_can_never_give_is_refused_before_anything_is_made(slurm: SlurmCluster, yard: Yard) -> None:

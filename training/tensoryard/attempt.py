@@ -26,19 +26,20 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     run_dir = os.environ["TYARD_RUN_DIR"]
-    job, restart = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
-    mark = os.path.join(run_dir, "launch", "attempts", f"{job}.{restart}")
+    job = os.environ["SLURM_JOB_ID"]
     if argv[0] == "begin":
-        return begin(run_dir, job, mark, int(restart))
+        return begin(run_dir, job)
     kill_what_is_left(run_dir, job)
-    put(f"{mark}.ended", argv[1])
+    mark = own_mark(os.path.join(run_dir, "launch", "attempts"), job)
+    if mark is not None:
+        put(f"{mark}.ended", argv[1])
     return 0
 
 
-def begin(run_dir: str, job: str, mark: str, restart: int) -> int:
-    """The exit code of `begin`. mark: path of the attempt's marks, less their endings."""
+def begin(run_dir: str, job: str) -> int:
+    """The exit code of `begin`."""
     launch = os.path.join(run_dir, "launch")
-    attempts = os.path.dirname(mark)
+    attempts = os.path.join(launch, "attempts")
     os.makedirs(attempts, exist_ok=True)
     owner = claim(os.path.join(launch, "job"), job)
     if owner != job:
@@ -54,9 +55,31 @@ def begin(run_dir: str, job: str, mark: str, restart: int) -> int:
         return 1  # canceled before it began
     hosts = os.environ.get("TYARD_HOSTS", "").split(",")
     write_hostfile(launch, hosts)
-    facts = {"job": job, "restart": restart, "host": os.uname().nodename, "hosts": hosts, "at": time.time()}
-    put(f"{mark}.began", json.dumps(facts))
+    # Not SLURM_RESTART_COUNT: slurmctld forgets what it had not saved when it died, and counts anew.
+    restart = len(marks_of(attempts, job))
+    facts = {"job": job, "restart": restart, **whose_script(), "hosts": hosts, "at": time.time()}
+    put(os.path.join(attempts, f"{job}.{restart}.began"), json.dumps(facts))
     return 0
+
+
+def marks_of(attempts: str, job: str) -> list[str]:
+    """Paths of the marks of all attempts of a job, less their endings."""
+    names = (name.removesuffix(".began") for name in os.listdir(attempts) if name.endswith(".began"))
+    return [os.path.join(attempts, name) for name in names if name.startswith(f"{job}.")]
+
+
+def whose_script() -> dict[str, Any]:
+    """What tells one attempt's script from that of another, which may end after this one began."""
+    return {"host": os.uname().nodename, "script": os.getppid()}
+
+
+def own_mark(attempts: str, job: str) -> str | None:
+    """The mark of the attempt that this script began, less its ending."""
+    for mark in marks_of(attempts, job):
+        with contextlib.suppress(OSError, ValueError), open(f"{mark}.began", "rb") as file:
+            if whose_script().items() <= json.load(file).items():
+                return mark
+    return None
 
 
 def claim(path: str, job: str) -> str:

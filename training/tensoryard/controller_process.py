@@ -11,6 +11,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tensoryard.workspace import Workspace
 
 LOG = "controller.log"
@@ -77,13 +79,13 @@ def _be_controller(told: int) -> None:
         os.dup2(nothing, number)
     from pathlib import Path
 
+    import tensoryard.controller
     import tensoryard.environment.spec
     import tensoryard.scheduler.local
-    import tensoryard.store.file  # noqa: F401 - these three are loaded ahead of their first use
-    from tensoryard.controller import controller_of
+    import tensoryard.store.file
+    import tensoryard.workspace  # noqa: F401 - these five are loaded ahead of their first use
     from tensoryard.environment.venv import default_cache
     from tensoryard.render import preload
-    from tensoryard.workspace import Workspace
 
     preload(default_cache() / "templates")
     gc.enable()
@@ -95,10 +97,19 @@ def _be_controller(told: int) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        controller_of(Workspace(Path(root)), target).serve()
+        _serve(Path(root), target)
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
+
+
+def _serve(root: "Path", target: str) -> None:
+    from tensoryard.controller import controller_of
+    from tensoryard.workspace import Workspace
+
+    controller = controller_of(Workspace(root), target)
+    controller.serve()
+    controller.scheduler.settle()  # beside the next controller, if there is one by now
 
 
 def fork_controller(workspace: "Workspace") -> None:

@@ -64,3 +64,7 @@ class Scheduler(Protocol):
     def sweep(self, run_id: str, folder: Path) -> int:
         """How many processes of a run that is over were still there and have been killed."""
         ...
+
+    def settle(self) -> None:
+        """Returns once nothing of runs that have ended is left to see to. For a controller that ends, too."""
+        ...

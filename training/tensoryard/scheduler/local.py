@@ -107,6 +107,9 @@ class LocalScheduler:
             time.sleep(0.01)
         return killed
 
+    def settle(self) -> None:
+        """At once: `sweep` has seen to all."""
+
     def _launch(self, run_id: str, folder: Path, entry: _Waiting) -> None:
         with _free_ports(len(entry.job.tasks())) as ports:
             entry.write_files(Placement("local", ("localhost",) * entry.job.node_count, ports))

@@ -22,9 +22,10 @@ from tensoryard.scheduler import slurm_commands as commands
 from tensoryard.scheduler.local import end_run
 from tensoryard.scheduler.slurm_attempts import Attempt, attempt_of, make_way, owner, released
 from tensoryard.scheduler.slurm_commands import AwayError, Row
+from tensoryard.scheduler.slurm_ended import EndedJobs
 from tensoryard.scheduler.slurm_nodes import NodeWords
 from tensoryard.scheduler.slurm_reasons import reason
-from tensoryard.scheduler.slurm_table import JobTable
+from tensoryard.scheduler.slurm_table import FINAL, LOST, WAITING, JobTable
 from tensoryard.slurm_target import slurm_options
 
 LOOK_SECONDS = 0.2
@@ -35,16 +36,13 @@ LISTED_SECONDS = 5.0
 NODE_SECONDS, MOST_NODE_SECONDS = 10.0, 400.0
 MOST_RESTARTS = 10
 
-_WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "SUSPENDED"}
 _RUNNING = {"RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "STOPPED"}
-_LOST = {"NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED"}
 _ENDED = {
     "TIMEOUT": "reached its time limit",
     "OUT_OF_MEMORY": "needed more memory than it was given",
     "CANCELLED": "was canceled in Slurm, not by tyard",
     "DEADLINE": "could not end before its deadline",
 }
-_FINAL = {"COMPLETED", "FAILED", *_LOST, *_ENDED}
 
 
 class _Run:
@@ -62,6 +60,7 @@ class _Run:
         self.pause = RETRY_SECONDS[0]
         self.stopped_at: float | None = None
         self.ended_in_full_at = 0.0
+        self.known_at = 0.0  # when Slurm last knew the job
         self.doubted_at: float | None = None
         self.restarts = 0
         # (job, restart) of the newest attempt, when it was first seen here, and which was seen to wait again.
@@ -82,10 +81,11 @@ class SlurmScheduler:
     def __init__(self, table: JobTable | None = None) -> None:
         self._table = table or JobTable()
         self._nodes = NodeWords()
+        self._ended_jobs = EndedJobs(self._table)
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._began_at = time.time()
-        self._patience_s: float | None = None  # with nodes that may be lost, once Slurm has said its own
+        self._settings: dict[str, str] | None = None  # Slurm's own, once they are needed
 
     def recover(self, run_id: str, folder: Path) -> None:
         """Nothing: Slurm remembers its jobs."""
@@ -131,9 +131,14 @@ class SlurmScheduler:
                     commands.scancel(run.job)
                 self._table.changes_soon()
                 return 0
+        if run.job is not None:
+            self._ended_jobs.add(run.job)
         with self._lock:
             self._runs.pop(run_id, None)
         return 0
+
+    def settle(self) -> None:
+        self._ended_jobs.wait()
 
     def _known(self, run_id: str, folder: Path) -> _Run:
         """The run, also when an earlier controller submitted it and this one has only to end it."""
@@ -165,6 +170,7 @@ class SlurmScheduler:
         if found is None:
             return
         run.job, run.submitted_at = found, time.time()
+        run.known_at = run.submitted_at
         write_json(str(run.folder / "launch" / "slurm.json.draft"), {"job": found, "submitted_at": run.submitted_at})
         (run.folder / "launch" / "slurm.json.draft").replace(run.folder / "launch" / "slurm.json")
         self._table.changes_soon()
@@ -177,7 +183,7 @@ class SlurmScheduler:
             raise AwayError(self._table.away or "squeue is busy")
         given_up = released(run.folder)
         rows = [row for row in self._table.rows_in(str(run.folder)) if row.job not in given_up]
-        alive = [row for row in rows if row.state not in _FINAL]
+        alive = [row for row in rows if row.state not in FINAL]
         return (alive or rows)[-1].job if rows else None
 
     def _look(self, run: _Run) -> Seen:
@@ -203,7 +209,8 @@ class SlurmScheduler:
                     return Seen(run.seen.phase, f"Slurm does not answer: {self._table.away}")
                 return Seen(Phase.RUNNING) if attempt and not attempt.ended else run.seen
             return self._ended(run, Row(run.job, "", "", ",".join(attempt.hosts) if attempt else "", ""), attempt)
-        if row.state in _FINAL:
+        run.known_at = self._table.asked_at
+        if row.state in FINAL:
             return self._ended(run, row, attempt)
         run.doubted_at = None
         if row.state in _RUNNING or (attempt and not attempt.ended and self._goes_on(run, row)):
@@ -214,7 +221,7 @@ class SlurmScheduler:
         """Whether an attempt that has begun goes on, though the listing says that the job waits."""
         if run.first_seen > self._table.asked_at:
             return True  # the script's own mark is the newer word
-        if row.state in _WAITING:
+        if row.state in WAITING:
             run.put_back = run.newest
         # Slurm says CONFIGURING for some seconds more of nodes that were made for the job.
         return row.state == "CONFIGURING" and run.put_back != run.newest
@@ -222,7 +229,7 @@ class SlurmScheduler:
     def _in_words(self, run: _Run, row: Row, attempt: Attempt | None) -> str:
         if row.state == "CONFIGURING":
             return f"{row.nodes} {'are' if _several(row.nodes) else 'is'} being started for job {row.job}"
-        if row.state not in _WAITING:
+        if row.state not in WAITING:
             return f"Slurm says {row.state} of job {row.job}"
         count = run.asked.node_count if run.asked else 1
         partition = slurm_options(run.asked.compute_target).partition if run.asked else None
@@ -239,7 +246,7 @@ class SlurmScheduler:
             return Seen(Phase.OVER)
         if row.state in _ENDED:
             return Seen(Phase.OVER, f"Slurm's job {row.job} {_ENDED[row.state]}")
-        if row.state in _LOST:
+        if row.state in LOST:
             return self._restart(run, row)
         if attempt is None and not row.state:
             return self._restart(run, row, f"Slurm does not know job {row.job} any more")
@@ -252,20 +259,25 @@ class SlurmScheduler:
     def _if_a_node_was_lost(self, run: _Run, row: Row) -> Seen:
         """Tasks left no result. Slurm may need its SlurmdTimeout to say that their node is gone."""
         run.doubted_at = run.doubted_at or time.monotonic()
+        patience, remembers = MOST_NODE_SECONDS, 0.0
         try:
             if row.nodes and any(node.is_lost for node in commands.sinfo_nodes(row.nodes)):
                 return self._restart(run, row)
-            if self._patience_s is None:
-                timeout = (commands.setting("SlurmdTimeout") or "").partition(" ")[0]
-                self._patience_s = min(
-                    (float(timeout) if timeout.isdigit() else 0.0) + NODE_SECONDS, MOST_NODE_SECONDS
-                )
+            self._settings = self._settings or commands.settings()
+            slurms_own = commands.seconds(self._settings.get("SlurmdTimeout", ""))
+            patience = min(slurms_own + NODE_SECONDS, MOST_NODE_SECONDS)
+            remembers = commands.seconds(self._settings.get("MinJobAge", ""))
         except (AwayError, SchedulerError) as error:
             print(f"{run.folder.name}: {error}", file=sys.stderr, flush=True)
-        if time.monotonic() - run.doubted_at > (self._patience_s or MOST_NODE_SECONDS):
-            return Seen(Phase.OVER)
-        run.look_at = time.monotonic() + 1.0
-        return Seen(Phase.RUNNING)
+        waited = time.monotonic() - run.doubted_at
+        if waited <= patience:
+            run.look_at = time.monotonic() + 1.0
+            return Seen(Phase.RUNNING)
+        # A job that ended is listed for MinJobAge. One that is not is among what slurmctld had not saved when it
+        # died, and nodes kill what they run of such.
+        if not row.state and self._table.asked_at - waited - run.known_at < remembers:
+            return self._restart(run, row, f"Slurm does not know job {row.job} any more")
+        return Seen(Phase.OVER)
 
     def _restart(self, run: _Run, row: Row, why: str | None = None) -> Seen:
         """Submit the run anew: what it had in ./outputs is there for it to go on from."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Attempt(NamedTuple):
-    """The newest attempt of a job. restart: counted by Slurm, from 0; ended: its launch script has."""
+    """The newest attempt of a job. restart: how many came before it; ended: its launch script has."""
 
     restart: int
     ended: bool
@@ -44,9 +44,12 @@ def released(folder: Path) -> set[str]:
 
 
 def make_way(folder: Path, job: str) -> None:
-    """Let another job have the run: the record and the claim of the old one are set aside, in this order."""
+    """Let another job have the run: marks, record and claim of the old one are set aside, in this order."""
     attempts = folder / "launch" / "attempts"
     attempts.mkdir(exist_ok=True)
+    # A slurmctld that has forgotten a job may give its number to the next one.
+    for mark in [*attempts.glob(f"{job}.*.began"), *attempts.glob(f"{job}.*.ended")]:
+        mark.replace(mark.with_name(f"lost-{mark.name}"))
     for name in ("slurm.json", "job"):
         with suppress(FileNotFoundError):
             (folder / "launch" / name).replace(attempts / f"{job}.{name}")

@@ -1,16 +1,23 @@
 """What Slurm has: partitions, nodes and jobs, with states in words. Raises SchedulerError where there is none."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tensoryard.errors import NotFoundError, SchedulerError
 from tensoryard.nodes import slurm as slurm_nodes
 from tensoryard.nodes.slurm import SlurmNode
 from tensoryard.scheduler.slurm_commands import AwayError, ask
 from tensoryard.scheduler.slurm_reasons import reason
+from tensoryard.slurm_target import slurm_options
+from tensoryard.targets import meant, targets
 from tensoryard.text import size
+from tensoryard.workspace import SETTINGS
+
+if TYPE_CHECKING:
+    from tensoryard.slurm_target import SlurmTarget
+    from tensoryard.workspace import Workspace
 
 T = TypeVar("T")
 # The first that fits: what is under way says more than what was.
@@ -59,13 +66,17 @@ class JobView(NamedTuple):
 
 
 class Cluster(NamedTuple):
-    """A partition. up: nodes whose machine is there; states: how many nodes by their states in words."""
+    """
+    A partition. default: where jobs go that name none; up: nodes whose machine is there; states: how many nodes by
+    their states in words.
+    """
 
     name: str
     nodes: tuple[SlurmNode, ...]
     limit: str
     running: int
     waiting: int
+    default: bool
 
     @property
     def up(self) -> int:
@@ -113,31 +124,76 @@ def clusters() -> list[Cluster]:
     """Every partition, in Slurm's order."""
     jobs = _jobs()
     nodes = _answered(slurm_nodes.nodes)
-    limits = dict(line.split("|", 1) for line in _said("sinfo", "--noheader", "--all", "--format=%R|%l").splitlines())
-    return [
-        Cluster(
-            name,
-            tuple(node for node in nodes if name in node.partitions),
-            "none" if limit == "infinite" else limit,
-            sum(job.state in ("RUNNING", "COMPLETING", "CONFIGURING") for job in jobs if job.partition == name),
-            sum(job.state == "PENDING" for job in jobs if job.partition == name),
+    # Once more for each kind of node of a partition: `main*` is the default one.
+    limits = dict(line.split("|", 1) for line in _said("sinfo", "--noheader", "--all", "--format=%P|%l").splitlines())
+    found = []
+    for marked, limit in limits.items():
+        name = marked.rstrip("*")
+        states = [job.state for job in jobs if job.partition == name]
+        found.append(
+            Cluster(
+                name,
+                tuple(node for node in nodes if name in node.partitions),
+                "none" if limit == "infinite" else limit,
+                sum(state in ("RUNNING", "COMPLETING", "CONFIGURING") for state in states),
+                states.count("PENDING"),
+                marked.endswith("*"),
+            )
         )
-        for name, limit in limits.items()
-    ]
+    return found
 
 
-def named_cluster(name: str) -> Cluster:
-    """The partition of a name. Raises NotFoundError that names those that are there."""
+def partition_names() -> list[str]:
+    """The names of partitions; none where Slurm cannot be asked."""
+    try:
+        return [line.rstrip("*") for line in ask(("sinfo", "--noheader", "--all", "--format=%P")).splitlines()]
+    except (AwayError, SchedulerError):
+        return []
+
+
+def target_names(cluster: Cluster, workspace: "Workspace") -> tuple[str, ...]:
+    """The compute targets of a workspace whose runs go to a partition."""
+    return tuple(
+        name
+        for name, scheduler in targets(workspace).items()
+        if scheduler == "slurm" and _is_partition_of(cluster, meant(workspace, name))
+    )
+
+
+def _is_partition_of(cluster: Cluster, target: "str | SlurmTarget") -> bool:
+    partition = slurm_options(target).partition
+    return cluster.default if partition is None else cluster.name == partition
+
+
+def named_cluster(name: str, workspace: "Workspace") -> Cluster:
+    """The partition that a target's name stands for, or of that name. Raises NotFoundError with those there are."""
     found = clusters()
+    named = targets(workspace)
+    if named.get(name) == "slurm":
+        target = meant(workspace, name)
+        for one in found:
+            if _is_partition_of(one, target):
+                return one
+        raise NotFoundError(
+            f"cluster: `{name}` is the partition `{slurm_options(target).partition}`, which Slurm does not have; "
+            f"it has {_listed(one.name for one in found)}",
+            hint=f"correct `{name}` in {workspace.root / SETTINGS}",
+        )
     for one in found:
         if one.name == name:
             return one
     names = [one.name for one in found]
-    near = difflib.get_close_matches(name, names, n=1)
+    others = [target for target, scheduler in named.items() if scheduler == "slurm" and target not in names]
+    near = difflib.get_close_matches(name, [*others, *names], n=1)
+    also = f", this workspace {_listed(others)}" if others else ""
     raise NotFoundError(
-        f"cluster: there is no `{name}`; Slurm has {', '.join(f'`{one}`' for one in names)}",
+        f"cluster: there is no `{name}`; Slurm has {_listed(names)}{also}",
         hint=f"did you mean `{near[0]}`?" if near else None,
     )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def nodes_of(cluster: Cluster | None) -> list[NodeView]:

@@ -161,10 +161,18 @@ def sinfo_nodes(names: str) -> list[NodeState]:
     return [*found.values()]
 
 
+def settings() -> dict[str, str]:
+    """Slurm's configuration, as `scontrol show config` says it. Raises as `ask`."""
+    pairs = (line.partition("=") for line in ask(["scontrol", "show", "config"]).splitlines())
+    return {name.strip(): value.strip() for name, equals, value in pairs if equals}
+
+
 def setting(name: str) -> str | None:
-    """A value of Slurm's configuration, as `scontrol show config` says it. Raises as `ask`."""
-    for line in ask(["scontrol", "show", "config"]).splitlines():
-        key, equals, value = line.partition("=")
-        if equals and key.strip() == name:
-            return value.strip()
-    return None
+    """One value of it. Raises as `ask`."""
+    return settings().get(name)
+
+
+def seconds(value: str) -> float:
+    """A time of Slurm's configuration, such as `300 sec`; 0 for one that is not such."""
+    number = value.partition(" ")[0]
+    return float(number) if number.isdigit() else 0.0

@@ -12,6 +12,11 @@ SOONEST_S, LATEST_S, AWAY_S = 1.0, 15.0, 60.0
 # Slurm's controller serves one listing at a time, and everybody's: no more than a tenth of its time for us.
 SHARE = 10.0
 
+# A job's states: to be started, over with its node, over.
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "SUSPENDED"}
+LOST = {"NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED"}
+FINAL = {"COMPLETED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED", "DEADLINE", *LOST}
+
 
 class JobTable:
     """
