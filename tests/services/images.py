@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from launching import all_processes
 from services.base_image import base_layer, push_image
 from services.oci_registry import OciRegistry
 from tensoryard.environment import Environment, EnvironmentSpec, ImageSpec, Log
@@ -44,6 +45,13 @@ class OneImage:
         return ""
 
 
+def left_behind(builder: ImageBuilder) -> list[str]:
+    """Folders, processes and mounts of builds that are over."""
+    found = [path.name for path in (builder.cache / "images").glob(".*")]
+    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(builder.cache) in line]
+    return found + [command for _, command, _ in all_processes() if str(builder.cache) in command]
+
+
 def mounts_of(environment: Environment) -> list[str]:
     """Mounts of an image, in the namespace of any process."""
     found: list[str] = []
@@ -51,6 +59,16 @@ def mounts_of(environment: Environment) -> list[str]:
         with contextlib.suppress(OSError):  # of a process that is gone
             found += [line for line in path.read_text().splitlines() if environment.unpacked in line]
     return found
+
+
+def variant(layers: list[bytes], text: bytes) -> list[bytes]:
+    """The layers of a base that says something else."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        member = tarfile.TarInfo("etc/this-is")
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text))
+    return [*layers, gzip.compress(made.getvalue(), mtime=0)]
 
 
 @pytest.fixture(scope="session")

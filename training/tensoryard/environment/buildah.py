@@ -1,7 +1,8 @@
 """
-buildah: builds images from Dockerfiles without a daemon and without root.
+buildah, or podman with buildah in it: builds images from Dockerfiles without a daemon and without root.
 
-Source: https://github.com/containers/buildah/tree/main/docs (buildah-build, buildah-push), measured with 1.28.
+Source: https://github.com/containers/buildah/tree/main/docs (buildah-build, buildah-push), measured with 1.28;
+https://docs.podman.io/en/latest/Commands.html, measured with 4.3.
 """
 
 import os
@@ -19,6 +20,7 @@ from tensoryard.registry.oci_manifest import Place
 
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.MULTILINE | re.IGNORECASE)
 _SAID = 15  # lines that an error repeats
+PROGRAMS = ("buildah", "podman")  # the first that is on PATH
 # What says where packages come from, and with which certificates, on this machine; a build takes it as secrets.
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _INDEX = {"UV_DEFAULT_INDEX": "index-url", "UV_INDEX_URL": "index-url", "UV_EXTRA_INDEX_URL": "extra-index-url"}
@@ -26,18 +28,20 @@ _INDEX = {"UV_DEFAULT_INDEX": "index-url", "UV_INDEX_URL": "index-url", "UV_EXTR
 
 class Buildah:
     """
-    buildah with a storage of its own.
+    buildah with a storage of its own; program: "buildah", or "podman" where only that is.
 
-    Raises EnvironmentBuildError when it is not installed.
+    Raises EnvironmentBuildError when neither is installed.
     """
 
     def __init__(self, storage: Path) -> None:
         self.storage = storage
-        if shutil.which("buildah") is None:
+        found = [name for name in PROGRAMS if shutil.which(name)]
+        if not found:
             raise EnvironmentBuildError(
-                "runtime: images are built by `buildah`, which is not on PATH",
+                "runtime: images are built by `buildah` or `podman`, and neither is on PATH",
                 hint="sudo apt-get install buildah, or set `runtime: venv`",
             )
+        self.program = found[0]
 
     def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile") -> None:
         """
@@ -47,18 +51,28 @@ class Buildah:
         said.
         """
         with tempfile.TemporaryDirectory(prefix="tyard-secrets-") as folder:
-            secrets = [f"--secret=id={name},src={path}" for name, path in _secrets(Path(folder)).items()]
+            hidden = [f"--secret=id={name},src={path}" for name, path in secrets(Path(folder)).items()]
             bases = _FROM.findall((context / file).read_text(encoding="utf-8", errors="replace"))
             plain = [option for base in bases for option in _tls(base)][:1]
             # chroot: needs neither root nor namespaces of the kernel that a container may not make.
-            options = ["--isolation", "chroot", "--layers", "--format", "oci", *plain, *secrets]
+            options = ["--isolation", "chroot", "--layers", "--format", "oci", *plain, *hidden]
+            log(f"building with {self.program}")
             try:
                 with signed_in(base.partition("/")[0] for base in bases) as login:
-                    argv = self._argv("bud", *login, *options, "--tag", _name(key), "--file", file, ".")
+                    argv = self._argv(
+                        "bud" if self.program == "buildah" else "build",
+                        *login,
+                        *options,
+                        "--tag",
+                        _name(key),
+                        "--file",
+                        file,
+                        ".",
+                    )
                     self._run(argv, context, log, f"image {key}")
             finally:
                 # Of a build that failed or was ended: its container stays mounted otherwise.
-                command.run(self._argv("rm", "--all"), cwd=self.storage)
+                self._end_containers()
 
     def push(self, key: str, place: Place, log: Log) -> str:
         """The digest of an image in the registry that it was pushed to; layers that are there are not sent."""
@@ -85,12 +99,25 @@ class Buildah:
         """Remove images, and the layers that no other image has."""
         for key in keys:
             command.run(self._argv("rmi", _name(key)), cwd=self.storage)
-        command.run(self._argv("rmi", "--prune"), cwd=self.storage)
+        prune = ("rmi", "--prune") if self.program == "buildah" else ("image", "prune", "--force")
+        command.run(self._argv(*prune), cwd=self.storage)
+
+    def _end_containers(self) -> None:
+        if self.program == "buildah":
+            command.run(self._argv("rm", "--all"), cwd=self.storage)
+            return
+        # To podman those of builds are external, which its `rm --all` passes over.
+        listed = command.run(self._argv("ps", "--all", "--external", "--quiet"), cwd=self.storage)
+        if found := listed.stdout.split():
+            command.run(self._argv("rm", "--force", *found), cwd=self.storage)
 
     def _argv(self, verb: str, *arguments: str) -> list[str]:
         self.storage.mkdir(parents=True, exist_ok=True)
         places = ["--root", str(self.storage / "storage"), "--runroot", str(self.storage / "run")]
-        return ["buildah", *places, verb, *arguments]
+        if self.program == "podman" and os.geteuid() == 0:
+            # Else it leaves its storage mounted onto itself.
+            places += ["--storage-opt", "overlay.skip_mount_home=true"]
+        return [self.program, *places, verb, *arguments]
 
     def _run(self, argv: Sequence[str], cwd: Path, log: Log, what: str) -> None:
         finished = command.run(argv, cwd=cwd, log=log, merged=True)
@@ -102,7 +129,7 @@ class Buildah:
                 f"{what}: the disk filled up",
                 hint="run `tyard env prune --yes`, or set TYARD_CACHE to a folder on a larger disk",
             )
-        raise EnvironmentBuildError(f"{what}: `buildah {argv[5]}` failed; it says:\n" + "\n".join(said))
+        raise EnvironmentBuildError(f"{what}: {self.program} failed; it says:\n" + "\n".join(said))
 
 
 def _name(key: str) -> str:
@@ -114,7 +141,7 @@ def _tls(reference: str) -> list[str]:
     return ["--tls-verify=false"] if Place(reference.partition("/")[0], "", "").is_local else []
 
 
-def _secrets(folder: Path) -> dict[str, Path]:
+def secrets(folder: Path) -> dict[str, Path]:
     """Files that a build reads and that are in no image: certificates, and settings of uv with a package index."""
     found = {}
     for variable in _CERTIFICATES:
