@@ -1,12 +1,9 @@
 """Images of environments: built once by the real buildah, found again in a real registry, pinned by digest."""
 
 import contextlib
-import gzip
 import hashlib
-import io
 import json
 import os
-import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +12,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from launching import all_processes
 from services.base_image import push_image
-from services.images import SIX
+from services.images import SIX, left_behind, variant
 from services.oci_registry import OciRegistry
 from tensoryard.cli.env import env
 from tensoryard.environment import Environment, ImageSpec
@@ -33,23 +29,6 @@ pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they sha
 
 def root(environment: Environment) -> Path:
     return Path(environment.unpacked) / "root"
-
-
-def left_behind(builder: ImageBuilder) -> list[str]:
-    """Folders, processes and mounts of builds that are over."""
-    found = [path.name for path in (builder.cache / "images").glob(".*")]
-    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(builder.cache) in line]
-    return found + [command for _, command, _ in all_processes() if str(builder.cache) in command]
-
-
-def variant(layers: list[bytes], text: bytes) -> list[bytes]:
-    """The layers of a base that says something else."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        member = tarfile.TarInfo("etc/this-is")
-        member.size = len(text)
-        archive.addfile(member, io.BytesIO(text))
-    return [*layers, gzip.compress(made.getvalue(), mtime=0)]
 
 
 def tyard_env(*arguments: str) -> str:
@@ -148,7 +127,9 @@ def test_a_base_that_moved_under_its_tag_comes_in_when_it_is_asked_for(
     assert before.base == f"{image_registry}/moving@{first}"
     second = push_image(name, variant(base_layers, b"a newer base\n"))
     assert images.inputs(wanted, ImageSpec(base=name), lines.append) == before
-    after = images.inputs(wanted, ImageSpec(base=name), lines.append, rebuild=True)
+    _, moved = images.update(wanted, ImageSpec(base=name), lines.append)
+    after = images.inputs(wanted, ImageSpec(base=name), lines.append)
+    assert moved.inputs == after
     assert after.base == f"{image_registry}/moving@{second}"
     assert after.key != before.key
 

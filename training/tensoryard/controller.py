@@ -176,8 +176,7 @@ def controller_of(workspace: Workspace, target: str = LOCAL) -> Controller:
     """The controller of a target's runs: of those on this machine, or of a Slurm cluster that it submits to."""
     from tensoryard.environment.by_runtime import BuilderByRuntime
 
-    builder = BuilderByRuntime(workspace.settings().images_below)
-    return Controller(workspace, target, _scheduler(workspace, target), builder)
+    return Controller(workspace, target, _scheduler(workspace, target), BuilderByRuntime(workspace))
 
 
 def _scheduler(workspace: Workspace, target: str) -> Scheduler:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tensoryard import outputs, preparing
 from tensoryard.environment import EnvironmentBuilder, interruption
-from tensoryard.environment.spec import in_words
 from tensoryard.errors import StoreError, TensoryardError
 from tensoryard.mirror import Mirror
 from tensoryard.render import Placement
@@ -127,16 +126,8 @@ class RunDriver:
         self.state.add(self.run.add(fact="prepared"))
 
     def _make_environment(self) -> None:
-        spec = self.run.job.environment_spec()
-        if spec.image and spec.image.dockerfile:
-            preparing.lay_out_source(self.run, self.folder)
-            spec = preparing.with_context(spec, self.run, self.folder)
-        environment = self.builder.find(spec)
-        cached = environment is not None
-        if environment is None:
-            self._log(f"Building the environment {in_words(spec)}")
-            with interruption.checked_by(self._stop_if_canceled):
-                environment = self.builder.ensure(spec, self._log)
+        with interruption.checked_by(self._stop_if_canceled):
+            environment, cached = preparing.environment_of(self.builder, self.run, self.folder, self._log)
         if environment.mpi:
             (self.folder / "launch" / "horovod-mpi").touch()
         link = self.folder / "environment"

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from tensoryard import context, snapshot
-from tensoryard.environment import EnvironmentSpec
+from tensoryard.environment import Environment, EnvironmentBuilder, EnvironmentSpec, ImageSpec
+from tensoryard.environment.spec import in_words
 from tensoryard.errors import NotFoundError
 from tensoryard.job import DatastoreReference, Job
 from tensoryard.render import Placement, render
@@ -44,6 +45,40 @@ def with_context(spec: EnvironmentSpec, run: RunRecord, folder: Path) -> Environ
     assert spec.image is not None
     context = {"context": run.snapshot().digest, "folder": str(folder / "source")}
     return msgspec.structs.replace(spec, image=msgspec.structs.replace(spec.image, **context))
+
+
+def environment_of(
+    builder: EnvironmentBuilder, run: RunRecord, folder: Path, log: Callable[[str], None]
+) -> tuple[Environment, bool]:
+    """
+    The environment of a run, and whether it was there already.
+
+    A run that is pinned to an image has that one and no other. Raises NotFoundError when it is not to be had.
+    """
+    pin = run.image()
+    if pin is not None:
+        spec = msgspec.structs.replace(run.job.environment_spec(), image=ImageSpec(existing=pin.image))
+        found = builder.find(spec)
+        try:
+            environment = found or builder.ensure(spec, log)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"`{pin.name}`: the run is pinned to an image that is gone: {error.message}",
+                hint=f"`tyard runs resubmit {run.id} --rebuild` takes the image that the job gets now; `tyard env "
+                "push` puts the old one back from a machine that has it",
+            ) from None
+        return msgspec.structs.replace(pin, unpacked=environment.unpacked), found is not None
+    spec = run.job.environment_spec()
+    if spec.image and spec.image.dockerfile:
+        lay_out_source(run, folder)
+        spec = with_context(spec, run, folder)
+    found = builder.find(spec)
+    if found is None:
+        log(f"Building the environment {in_words(spec)}")
+    environment = found or builder.ensure(spec, log)
+    if environment.image:
+        run.keep_image(environment)
+    return environment, found is not None
 
 
 def lay_out_support(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tensoryard.environment import Environment
 from tensoryard.errors import AlreadyExistsError, CorruptRecordError, NotFoundError
 from tensoryard.job import Job, decode_job
 from tensoryard.snapshot import Snapshot
@@ -134,6 +135,21 @@ class RunRecord:
             return msgspec.json.decode(self.store.read(self.key("snapshot.json")), type=Snapshot)
         except msgspec.MsgspecError as error:
             raise CorruptRecordError(f"run `{self.id}`: snapshot.json cannot be read: {error}") from None
+
+    def image(self) -> Environment | None:
+        """The environment of a run that has an image, by the image's digest: whoever runs it again gets the same."""
+        try:
+            return msgspec.json.decode(self.store.read(self.key("image.json")), type=Environment)
+        except NotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise CorruptRecordError(f"run `{self.id}`: image.json cannot be read: {error}") from None
+
+    def keep_image(self, environment: Environment) -> None:
+        """Pin the run to an image, without the folder that it has on some machine. The first time decides."""
+        kept = msgspec.structs.replace(environment, unpacked="", spec=None)
+        with suppress(AlreadyExistsError):
+            self.store.put(self.key("image.json"), msgspec.json.encode(kept))
 
     def outputs(self) -> Outputs | None:
         """The final list of files, or None while the run has not ended."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tensoryard import snapshot
+from tensoryard.environment import Environment
 from tensoryard.errors import JobError, NotFoundError
 from tensoryard.job import Job, encode_job
 from tensoryard.run import RunRecord, find_run
@@ -54,11 +55,18 @@ def check(workspace: Workspace, job: Job) -> Job:
     return job
 
 
-def submit(workspace: Workspace, job: Job, say: Callable[[str], None], taken: Snapshot | None = None) -> RunRecord:
+def submit(
+    workspace: Workspace,
+    job: Job,
+    say: Callable[[str], None],
+    taken: Snapshot | None = None,
+    image: Environment | None = None,
+) -> RunRecord:
     """
     The run of a job, queued for its compute target.
 
-    taken: the snapshot to use, when it is an earlier run's; otherwise the source folder is snapshot now.
+    taken: the snapshot to use, when it is an earlier run's; otherwise the source folder is snapshot now; image: the
+    one to run in, when it is an earlier run's.
     Raises JobError before anything is created.
     """
     job = _with_gpus(check(workspace, job))
@@ -68,6 +76,8 @@ def submit(workspace: Workspace, job: Job, say: Callable[[str], None], taken: Sn
     run = RunRecord(store, keys.run_id(job.experiment, take_number(store, keys.run_tickets)))
     store.put(run.key("snapshot.json"), msgspec.json.encode(taken))
     store.put(run.key("job.json"), encode_job(job))
+    if image is not None:
+        run.keep_image(image)
     # The commit point: a run that neither is queued nor has events was never asked for.
     store.put(keys.queued(workspace.queue(queue_name(job.compute_target)), run.id), b"")
     run.add(fact="submitted", host=socket.gethostname(), user=_user(), snapshot=taken.digest)

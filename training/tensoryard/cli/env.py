@@ -180,6 +180,37 @@ def build(
 
 @env.command()
 @click.argument("environment")
+@_json
+def update(environment: str, as_json: bool) -> None:
+    """
+    Move an environment to the newest packages and base image, and print what changed.
+
+    ENVIRONMENT is a job file, or what `tyard env show` takes. Nothing is built; runs from now on get what changed.
+
+    \b
+    Examples:
+      tyard env update job.yaml
+      tyard env update tensorflow-2.15+horovod --json
+    """
+    builder = _builder()
+    is_job = Path(environment).is_file()
+    spec = _spec_of_job(Path(environment)) if is_job else builder.show(environment).spec
+    if spec is None or (spec.image and spec.image.dockerfile):
+        raise UsageError(
+            f"env update: of `{environment}` nothing is pinned", "give a job file that describes packages"
+        )
+    moved = builder.update(spec, lambda line: click.echo(line, err=True))
+    if as_json:
+        print_json([{"what": one.what, "before": one.before, "after": one.after} for one in moved])
+        return
+    for one in moved:
+        click.echo(f"{one.what}: {one.before or '(not there)'} -> {one.after or '(left out)'}")
+    if not moved:
+        click.echo("Nothing changed", err=True)
+
+
+@env.command()
+@click.argument("environment")
 @click.argument("registry")
 def push(environment: str, registry: str) -> None:
     """
@@ -232,7 +263,7 @@ def _builder() -> "BuilderByRuntime":
     from tensoryard.environment.by_runtime import BuilderByRuntime
     from tensoryard.workspace import Workspace
 
-    return BuilderByRuntime(Workspace.from_config().settings().images_below)
+    return BuilderByRuntime(Workspace.from_config())
 
 
 def _of_job(builder: "BuilderByRuntime", path: Path) -> "Environment":

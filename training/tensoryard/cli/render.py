@@ -85,6 +85,7 @@ def _show_image(spec: "EnvironmentSpec", out: Path | None) -> None:
     from tensoryard.environment.by_runtime import BuilderByRuntime
     from tensoryard.environment.image import dockerfile
     from tensoryard.environment.spec import recipe
+    from tensoryard.workspace import Workspace
 
     if spec.image is None:
         raise UsageError("--image: the job runs in a virtual environment", "`--set runtime=image` asks for an image")
@@ -92,11 +93,15 @@ def _show_image(spec: "EnvironmentSpec", out: Path | None) -> None:
         raise UsageError(f"--image: the job runs in `{spec.image.existing}` as it is: nothing is built")
     if spec.image.dockerfile:
         raise UsageError(f"--image: the job's image is built from its own `{spec.image.dockerfile}`")
-    images = BuilderByRuntime().images
-    inputs = images.inputs(recipe(spec), spec.image, lambda line: click.echo(line, err=True))
+
+    def log(line: str) -> None:
+        click.echo(line, err=True)
+
+    images = BuilderByRuntime(Workspace.from_config()).images
+    inputs = images.inputs(recipe(spec), spec.image, log)
     if out is None:
         click.echo(dockerfile(inputs), nl=False)
         return
     _check_new(out)
-    images.write_context(inputs, out)
+    images.write_context(inputs, out, log)
     click.echo(f"Wrote the Dockerfile and what it is built with to {out}", err=True)

@@ -44,7 +44,7 @@ def details(run: RunRecord) -> dict[str, Any]:
             }
             for span in state.stages
         ],
-        "environment": state.facts.get("environment"),
+        "environment": _environment(run, state),
         "tasks": tasks(run, state),
         "warnings": state.warnings,
         "hint": hint(ending) if ending else None,
@@ -123,6 +123,16 @@ def _state(run: RunRecord) -> RunState:
                 f"`tyard runs logs {run.id}` prints what its tasks wrote",
             )
     return state
+
+
+def _environment(run: RunRecord, state: RunState) -> dict[str, Any] | None:
+    """What the run's event says of its environment, and its record of the image that it is pinned to."""
+    found = state.facts.get("environment")
+    image = run.image() if run.job.in_image else None
+    if image is None:
+        return found
+    pinned = {"image": image.image, "base": image.base, "lock_sha256": image.lock_sha256}
+    return {"name": image.name, "hash": image.hash, "tensorflow": image.tensorflow, **(found or {}), **pinned}
 
 
 def _at(seconds: Any) -> str | None:

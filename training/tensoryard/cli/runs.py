@@ -169,14 +169,18 @@ def cancel(run: str, kill: bool, no_wait: bool) -> None:
 @runs.command()
 @click.argument("run", type=RUN)
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the job.")
+@click.option("--rebuild", is_flag=True, help="In the image that the job gets now.")
 @click.option("--detach", is_flag=True, help="Return once the run is queued.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: events and log lines.")
 @click.pass_context
-def resubmit(ctx: click.Context, run: str, changes: tuple[str, ...], detach: bool, as_json: bool) -> None:
+def resubmit(
+    ctx: click.Context, run: str, changes: tuple[str, ...], rebuild: bool, detach: bool, as_json: bool
+) -> None:
     """
     Run an earlier run's job again.
 
-    It runs from the source as it was then; an edited folder changes nothing.
+    It runs from the source as it was then; an edited folder changes nothing. One that ran in an image runs in the
+    same, by its digest, unless fields that describe the image are changed.
 
     \b
     Examples:
@@ -194,7 +198,8 @@ def resubmit(ctx: click.Context, run: str, changes: tuple[str, ...], detach: boo
     taken = earlier.snapshot()
     if all(file.path != job.entry_script for file in taken.files):
         raise JobError(f"entry_script: `{job.entry_script}` is not in the snapshot of `{earlier.id}`")
-    again = submit(workspace, job, lambda text: click.echo(text, err=True), taken=taken)
+    image = None if rebuild or job.environment_spec() != earlier.job.environment_spec() else earlier.image()
+    again = submit(workspace, job, lambda text: click.echo(text, err=True), taken=taken, image=image)
     fork_controller(workspace)
     if detach:
         show_submitted(again, as_json)
@@ -237,6 +242,9 @@ def _print_details(found: dict[str, Any]) -> None:
         "submitted": f"{minute(found['submitted_at'])} UTC{who}" if found["submitted_at"] else "",
         "script": found["job"]["entry_script"],
         "environment": " ".join(str(environment[key]) for key in ("name", "hash") if key in environment),
+        "image": environment.get("image"),
+        "base": environment.get("base"),
+        "lock": environment.get("lock_sha256") and f"sha256:{environment['lock_sha256']}",
         "metrics": pairs(metrics, ""),
         "tags": pairs(found["tags"], ""),
         "slurm job": found["slurm_job"],

@@ -68,7 +68,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     was compiled against, or None when it has Gloo only; lock_sha256: of the text that `EnvironmentBuilder.lock`
     returns; created_at: seconds since the epoch, UTC; size_bytes: all files; own_bytes: those not shared with
     uv's cache by hard links; image: "registry/repository@sha256:..." of an environment that is an image, else "";
-    its python is a path inside of it, and unpacked the folder that tasks of this machine run in.
+    its python is a path inside of it, and unpacked the folder that tasks of this machine run in; base: the image that
+    it was put on, by its digest, or "".
     """
 
     hash: str
@@ -86,6 +87,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     own_bytes: int = 0
     image: str = ""
     unpacked: str = ""
+    base: str = ""
 
 
 class EnvironmentBuilder(Protocol):

@@ -4,30 +4,49 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tensoryard.environment import Environment, EnvironmentBuilder, EnvironmentSpec, Log
+from tensoryard.environment.spec import recipe
 from tensoryard.environment.venv import Pruned, VenvBuilder, chosen
 
 if TYPE_CHECKING:
     from tensoryard.environment.image_builder import ImageBuilder
+    from tensoryard.environment.image_records import Change
+    from tensoryard.workspace import Workspace
 
 
 class BuilderByRuntime:
-    """Virtual environments and images; see `EnvironmentBuilder`. registry: as `ImageBuilder` takes it."""
+    """
+    Virtual environments and images; see `EnvironmentBuilder`.
 
-    def __init__(self, registry: str = "", venvs: VenvBuilder | None = None) -> None:
+    workspace: whose registry and store its images are in, None for this machine's cache alone.
+    """
+
+    def __init__(self, workspace: "Workspace | None" = None, venvs: VenvBuilder | None = None) -> None:
         self.venvs = venvs or VenvBuilder()
-        self.registry = registry
+        self._workspace = workspace
 
     @cached_property
     def images(self) -> "ImageBuilder":
         from tensoryard.environment.image_builder import ImageBuilder
 
-        return ImageBuilder(self.venvs, self.registry)
+        workspace = self._workspace
+        if workspace is None:
+            return ImageBuilder(self.venvs)
+        return ImageBuilder(self.venvs, workspace.settings().images_below, workspace.store)
 
     def find(self, spec: EnvironmentSpec) -> Environment | None:
         return self._of(spec).find(spec)
 
     def ensure(self, spec: EnvironmentSpec, log: Log, rebuild: bool = False) -> Environment:
         return self._of(spec).ensure(spec, log, rebuild)
+
+    def update(self, spec: EnvironmentSpec, log: Log) -> "tuple[Change, ...]":
+        """What moved in what a spec stands for: newest packages, the base image of this day. Builds nothing."""
+        from tensoryard.environment.image_records import Pin, changes, moved_packages
+
+        if spec.image is None:
+            return moved_packages(*self.venvs.update(recipe(spec), log))
+        before, after = self.images.update(recipe(spec), spec.image, log)
+        return changes(before or Pin(host="", pinned_at=0.0), after)
 
     def lock(self, environment: Environment) -> str:
         return (self.images if environment.image else self.venvs).lock(environment)

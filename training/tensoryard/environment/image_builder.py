@@ -1,12 +1,14 @@
 """
 Environments as container images: built by buildah without a daemon, kept in a registry, unpacked to be run in.
 
-    images/asked/<key>.json      what one spec became: its Environment, and the image below it by digest
+    images/asked/<key>.json      what one spec became on this machine: its Environment
     images/<digest>/             see `ImageFolders`
     buildah/                     buildah's own storage: layers that later builds take up
+    records/                     what a workspace has in its store, where there is no workspace
 
-The key of an image is made of the Dockerfile and all that it is built with, and is its tag in the registry: whoever
-asks for the same image finds it there.
+What a spec is pinned to, and which image was built of it, is in the store, where all machines of a workspace look:
+see `ImageRecords`. The key of an image is made of the Dockerfile and all that it is built with, and is its tag in the
+registry; where the store says which digest that is, the tag is not asked.
 """
 
 import contextlib
@@ -22,34 +24,29 @@ from pathlib import Path
 import msgspec
 
 from tensoryard.environment import Environment, EnvironmentSpec, ImageSpec, Log, Package, buildah, locking
-from tensoryard.environment.image import (
-    PREFIX,
-    ImageInputs,
-    Reference,
-    default_base,
-    dockerfile,
-    parse_reference,
-    shared_part,
-)
+from tensoryard.environment.image import PREFIX, ImageInputs, parse_reference
 from tensoryard.environment.image_folders import ImageFolders, short, size_of
+from tensoryard.environment.image_inputs import inputs_now, place_of, resolve, spec_key, write_context
+from tensoryard.environment.image_records import ImageRecords, Pin
 from tensoryard.environment.image_unpack import OciFolder
-from tensoryard.environment.interpreter import describe
-from tensoryard.environment.lock import recipe_key
 from tensoryard.environment.resolve import pinned, pins
 from tensoryard.environment.spec import HOROVOD, Recipe, recipe
 from tensoryard.environment.venv import Pruned, VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, NotFoundError
 from tensoryard.registry.oci_client import Client
-from tensoryard.registry.oci_manifest import INDEXES, MANIFESTS, Place
+from tensoryard.registry.oci_manifest import MANIFESTS, Place
+from tensoryard.store import Store
+from tensoryard.store.file import FileStore
 
 REPOSITORY = "tensoryard/environments"
+LOCAL = f"localhost/{REPOSITORY}"  # of images that were pushed nowhere
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a spec became. base: the digest of the image it stands on, pinned when it was locked."""
+    """What a spec became on this machine. number: of the pin that it was made from, 0 where there is none."""
 
-    base: str
-    environment: Environment | None = None
+    number: int
+    environment: Environment
 
 
 class ImageBuilder:
@@ -57,14 +54,16 @@ class ImageBuilder:
     Images of environments; see `EnvironmentBuilder`.
 
     venvs: has the locks and Horovod's wheels; registry: host and path that images are pushed below, "" for none:
-    then they are on this machine only.
+    then they are on this machine only; store: what the workspace's machines share, None for the cache alone.
     """
 
-    def __init__(self, venvs: VenvBuilder, registry: str = "") -> None:
+    def __init__(self, venvs: VenvBuilder, registry: str = "", store: Store | None = None) -> None:
         self.venvs = venvs
         self.cache = venvs.cache
         self.registry = registry.strip("/")
         self._images = self.cache / "images"
+        self._store = store or FileStore(self.cache / "records")
+        self.records = ImageRecords(self._store)
         self.folders = ImageFolders(self._images, self._flock)
 
     def find(self, spec: EnvironmentSpec) -> Environment | None:
@@ -81,13 +80,16 @@ class ImageBuilder:
 
     def find_recipe(self, wanted: Recipe, image: ImageSpec) -> Environment | None:
         """The environment of a recipe in an image that is unpacked here, or None."""
-        asked = self._asked(_key(wanted, image))
-        found = asked.environment if asked else None
-        if found is None or not (Path(found.unpacked) / "image.json").exists():
-            return None
-        with contextlib.suppress(OSError):  # a cache that others own can be used all the same
-            os.utime(Path(found.unpacked) / "used")
-        return found
+        if "@" in image.existing:
+            reference = parse_reference(image.existing, "image")
+            unpacked = self.folders.find(reference.digest)
+            return _existing(image, reference.digest, unpacked) if unpacked else None
+        key = spec_key(wanted, image)
+        asked = self._asked(key)
+        if asked is None or (_is_pinned(image) and asked.number != self.records.newest_pin(key)):
+            return None  # or moved by another machine
+        found = asked.environment
+        return found if self.folders.find(found.image.partition("@")[2]) else None
 
     def ensure_recipe(
         self,
@@ -103,20 +105,39 @@ class ImageBuilder:
         if not sys.platform.startswith("linux"):
             raise EnvironmentBuildError("runtime: images are built and run on Linux", hint="leave `runtime` out")
         self._images.mkdir(parents=True, exist_ok=True)
-        key = _key(wanted, image)
+        key = spec_key(wanted, image)
         with locking.held(self._flock(key), "the image of this environment", log):
             if not rebuild and (found := self.find_recipe(wanted, image)):
                 return found
+            number, pin = self._pinned(key, wanted, image, log, rebuild) if _is_pinned(image) else (0, None)
             if image.existing:
-                made = self._existing(image, log)
+                reference = parse_reference(image.existing, "image")
+                digest = reference.digest or (pin.digest if pin else "")
+                unpacked = self.folders.find(digest) or self._pulled(place_of(reference), digest, log)
+                made = _existing(image, digest, unpacked)
             elif image.dockerfile:
                 made = self._of_the_job(image, log, rebuild)
             else:
-                made = self._ours(wanted, image, log, rebuild)
+                assert pin is not None
+                assert pin.inputs is not None
+                made = self._ours(pin.inputs, log, rebuild)
             made = msgspec.structs.replace(made, spec=spec)
-            asked = self._asked(key)
-            self._write(key, Asked(base=asked.base if asked else "", environment=made))
+            self._write(key, Asked(number=number, environment=made))
             return made
+
+    def update(self, wanted: Recipe, image: ImageSpec, log: Log) -> tuple[Pin | None, Pin]:
+        """
+        What a spec was pinned to, if it was, and what it is pinned to now: newest packages, and the base of this day.
+
+        Nothing is built, and nothing is recorded where nothing moved.
+        """
+        key = spec_key(wanted, image)
+        number = self.records.newest_pin(key)
+        before = self.records.pin(key, number) if number else None
+        now = self._now(wanted, image, log, rebuild=True)
+        if before and (before.inputs, before.digest) == now:
+            return before, before
+        return before, self.records.add_pin(key, number + 1, *now)
 
     def list(self) -> list[Environment]:
         """Every image that is unpacked here, each once."""
@@ -124,7 +145,7 @@ class ImageBuilder:
         found = {
             record.environment.image: record.environment
             for record in records
-            if record and record.environment and (Path(record.environment.unpacked) / "image.json").exists()
+            if record and (Path(record.environment.unpacked) / "image.json").exists()
         }
         return [*found.values()]
 
@@ -178,63 +199,38 @@ class ImageBuilder:
                 text += (Path(environment.unpacked) / "root" / "opt" / name).read_text(encoding="utf-8")
         return text
 
-    def inputs(self, wanted: Recipe, image: ImageSpec, log: Log, rebuild: bool = False) -> ImageInputs:
-        """
-        What the image of a recipe is made from: locks it, and pins its base, where that was not done before.
+    def inputs(self, wanted: Recipe, image: ImageSpec, log: Log) -> ImageInputs:
+        """What the image of a recipe is made from: as it is pinned, which is done now if it was not."""
+        pin = self._pinned(spec_key(wanted, image), wanted, image, log, rebuild=False)[1]
+        assert pin.inputs is not None
+        return pin.inputs
 
-        rebuild: do both again, so that newer packages and a base that moved under its tag come in.
-        """
-        lock, python = self.venvs.lock_recipe(wanted, log, rebuild)
-        framework = lock.requirements
-        if wanted.requirements:
-            alone, _ = self.venvs.lock_recipe(msgspec.structs.replace(wanted, requirements=()), log)
-            framework = shared_part(lock.requirements, alone.requirements)
-        reference = parse_reference(image.base or default_base(wanted.python), "base_image")
-        wheel, mpi = "", None
-        if wanted.horovod_for is not None:
-            from tensoryard.environment import horovod
-
-            release = pinned(lock.requirements, wanted.horovod_for)
-            made_from = horovod.wheel_inputs(wanted.horovod_for, release, describe(python), wanted.use_gpu)
-            compiled = horovod.ensure_wheel(self.cache, made_from, python, wanted.use_gpu, log)
-            wheel, mpi = f"{made_from.key}/{compiled.file}", made_from.mpi
-        return ImageInputs(
-            name=wanted.name,
-            python=wanted.python,
-            base_name=str(reference),
-            base=reference.at(self._base(_key(wanted, image), reference, rebuild)),
-            system_packages=tuple(sorted(set(image.system_packages))),
-            mpi=mpi is not None,
-            requirements=lock.requirements,
-            framework=framework,
-            wheel=wheel,
-        )
-
-    def write_context(self, inputs: ImageInputs, folder: Path) -> None:
+    def write_context(self, inputs: ImageInputs, folder: Path, log: Log) -> None:
         """The Dockerfile, and beside it all that it is built with."""
-        import uv
+        write_context(inputs, folder, self.cache, self._store, log)
 
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "Dockerfile").write_text(dockerfile(inputs), encoding="utf-8")
-        for file in inputs.locks():
-            (folder / file.name).write_text(file.text, encoding="utf-8")
-        shutil.copy(uv.find_uv_bin(), folder / "uv")
-        if inputs.wheel:
-            (folder / inputs.wheel).parent.mkdir(exist_ok=True)
-            shutil.copy(self.cache / "wheels" / "horovod" / inputs.wheel, folder / inputs.wheel)
+    def _pinned(self, key: str, wanted: Recipe, image: ImageSpec, log: Log, rebuild: bool) -> tuple[int, Pin]:
+        """The pin of a spec and its number; of two that pin at once the first is right, also for the second."""
+        number = self.records.newest_pin(key)
+        if number and not rebuild:
+            return number, self.records.pin(key, number)
+        return number + 1, self.records.add_pin(key, number + 1, *self._now(wanted, image, log, rebuild))
 
-    def _ours(self, wanted: Recipe, image: ImageSpec, log: Log, rebuild: bool) -> Environment:
-        inputs = self.inputs(wanted, image, log, rebuild)
+    def _now(self, wanted: Recipe, image: ImageSpec, log: Log, rebuild: bool) -> tuple[ImageInputs | None, str]:
+        if image.existing:
+            return None, resolve(parse_reference(image.existing, "image"), "image")
+        return inputs_now(self.venvs, self._store, wanted, image, log, rebuild), ""
+
+    def _ours(self, inputs: ImageInputs, log: Log, rebuild: bool) -> Environment:
         key = inputs.key
+        packages = pins(inputs.requirements) | ({"horovod": HOROVOD} if inputs.wheel else {})
 
         def build(tool: buildah.Buildah, aside: Path) -> None:
             log(f"building image {key} ({inputs.name}) on {inputs.base_name}")
-            self.write_context(inputs, aside / "context")
+            self.write_context(inputs, aside / "context", log)
             tool.build(key, aside / "context", log)
 
-        digest, unpacked = self._made(key, build, log, rebuild)
-        packages = pins(inputs.requirements) | ({"horovod": HOROVOD} if inputs.wheel else {})
-        return Environment(
+        described = Environment(
             hash=key,
             name=inputs.name,
             python=f"{PREFIX}/bin/python",
@@ -244,40 +240,43 @@ class ImageBuilder:
             mpi="Open MPI" if inputs.mpi else None,
             lock_sha256=hashlib.sha256(inputs.requirements.encode()).hexdigest(),
             packages=tuple(Package(name, version) for name, version in sorted(packages.items())),
-            created_at=time.time(),
-            size_bytes=size_of(unpacked),
-            own_bytes=size_of(unpacked),
-            image=f"{self._repository}@{digest}",
-            unpacked=str(unpacked),
+            base=inputs.base,
         )
+        return self._made(described, build, log, rebuild)
 
     def _of_the_job(self, image: ImageSpec, log: Log, rebuild: bool) -> Environment:
-        key = _key(None, image)
+        key = spec_key(None, image)
 
         def build(tool: buildah.Buildah, aside: Path) -> None:
             log(f"building image {key} from {image.dockerfile}")
             tool.build(key, Path(image.folder), log, image.dockerfile)
 
-        digest, unpacked = self._made(key, build, log, rebuild)
-        return _not_ours(image.dockerfile, f"{self._repository}@{digest}", key, unpacked)
+        return self._made(_not_ours(image.dockerfile, key), build, log, rebuild)
 
-    def _existing(self, image: ImageSpec, log: Log) -> Environment:
-        reference = parse_reference(image.existing, "image")
-        digest = reference.digest or resolve(reference, "image")
-        unpacked = self.folders.unpack(Client(_place(reference)), digest, log)
-        key = digest.removeprefix("sha256:")[:16]
-        return _not_ours(image.existing, reference.at(digest), key, unpacked)
+    def _pulled(self, place: Place, digest: str, log: Log) -> Path:
+        """The folder of an image of a registry. Raises NotFoundError, naming both, where it is not there."""
+        at = place._replace(tag=digest)
+        try:
+            if f"{place.registry}/{place.repository}" == LOCAL:
+                raise NotFoundError("")
+            return self.folders.unpack(Client(at), digest, log)
+        except NotFoundError:
+            where = "this machine" if place.registry == "localhost" else f"registry `{place.registry}`"
+            raise NotFoundError(
+                f"{where} has no image `{place.registry}/{place.repository}@{digest}`",
+                hint="it was removed there, or never pushed; `--rebuild` makes it anew",
+            ) from None
 
     def _made(
-        self, key: str, build: Callable[[buildah.Buildah, Path], None], log: Log, rebuild: bool
-    ) -> tuple[str, Path]:
-        """The digest and the folder of an image: from the registry, else built, and pushed where there is one."""
+        self, described: Environment, build: Callable[[buildah.Buildah, Path], None], log: Log, rebuild: bool
+    ) -> Environment:
+        """An image by its description: as it was built before, else built, and pushed where there is a registry."""
+        key = described.hash
         with locking.held(self._flock(f"build-{key}"), f"the build of image {key}", log) as waited:
+            number, known = self.records.image(key, self._repository)
             # Who waited for another's build has what that one made.
-            digest = self._in_registry(key) if waited or not rebuild else None
-            if digest is not None:
-                log(f"image {short(digest)} in {self.registry}: reused")
-                return digest, self.folders.unpack(Client(self._place(key)), digest, log)
+            if (waited or not rebuild) and (found := self._there(described, number, known, log)):
+                return found
             tool = buildah.Buildah(self.cache / "buildah")
             for dead in self._images.glob(f".building-{key}-*"):
                 shutil.rmtree(dead, ignore_errors=True)  # the lock is ours, so whoever left it is gone
@@ -285,33 +284,49 @@ class ImageBuilder:
             try:
                 with locking.held(self.cache / "flocks" / "buildah", "another image's build", log):
                     build(tool, aside)
-                    if self.registry:
-                        digest = tool.push(key, self._place(key), log)
-                        return digest, self.folders.unpack(Client(self._place(key)), digest, log)
-                    source = OciFolder(tool.export(key, aside / "oci", log))
-                    return source.newest(), self.folders.unpack(source, source.newest(), log)
+                    if not self.registry:
+                        source = OciFolder(tool.export(key, aside / "oci", log))
+                        digest = source.newest()
+                        return _at(described, LOCAL, digest, self.folders.unpack(source, digest, log))
+                    digest = tool.push(key, self._place(key), log)
+                made = _at(described, self._repository, digest, Path())
+                # Another machine may have been first: then its image is everybody's.
+                made = self.records.add_image(number + 1, made)
+                return self._here(made, log)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
 
-    def _base(self, key: str, reference: Reference, rebuild: bool) -> str:
-        """The digest of the base, asked for once."""
-        asked = None if rebuild else self._asked(key)
-        if reference.digest or (asked and asked.base):
-            return reference.digest or (asked.base if asked else "")
-        digest = resolve(reference, "base_image")
-        self._write(key, Asked(base=digest))
-        return digest
+    def _there(self, described: Environment, number: int, known: Environment | None, log: Log) -> Environment | None:
+        """An image that was built before, by whoever; None where the registry has it no longer, or never had it."""
+        if not self.registry:
+            return None
+        if known:
+            digest = known.image.partition("@")[2]
+            if self.folders.find(digest):
+                return self._here(known, log)
+        # By the digest where it is known: a tag may be moved by others.
+        tag = known.image.partition("@")[2] if known else described.hash
+        found = Client(self._place(tag)).tagged(MANIFESTS)
+        if found is None:
+            if known:
+                log(f"image {short(tag)} is not in {self.registry} any more")
+            return None
+        log(f"image {short(found)} in {self.registry}: reused")
+        known = known or self.records.add_image(number + 1, _at(described, self._repository, found, Path()))
+        return self._here(known, log)
 
-    def _in_registry(self, key: str) -> str | None:
-        return Client(self._place(key)).tagged() if self.registry else None
+    def _here(self, known: Environment, log: Log) -> Environment:
+        repository, _, digest = known.image.partition("@")
+        unpacked = self.folders.find(digest) or self._pulled(self._place(digest), digest, log)
+        return _at(known, repository, digest, unpacked)
 
     @property
     def _repository(self) -> str:
         return f"{self.registry or 'localhost'}/{REPOSITORY}"
 
-    def _place(self, key: str) -> Place:
+    def _place(self, tag: str) -> Place:
         host, _, path = f"{self.registry}/{REPOSITORY}".partition("/")
-        return Place(host, path, key)
+        return Place(host, path, tag)
 
     def _asked(self, key: str) -> Asked | None:
         try:
@@ -330,53 +345,41 @@ class ImageBuilder:
         return self.cache / "flocks" / f"image-{name}"
 
 
-def resolve(reference: Reference, field: str) -> str:
-    """The digest that a tag names now. Raises NotFoundError when it names none."""
-    place = _place(reference)
-    client = Client(place)
-    found = client.tagged((*MANIFESTS, *INDEXES))
-    if found is None:
-        raise NotFoundError(
-            f"{field}: registry `{place.registry}` has no `{place.repository}:{place.tag}`",
-            hint="check its name and tag",
-        )
-    return found
-
-
-def _place(reference: Reference) -> Place:
-    return Place(reference.registry, reference.repository, reference.digest or reference.tag)
-
-
 def _image(spec: EnvironmentSpec) -> ImageSpec:
     assert spec.image is not None
     return spec.image
 
 
-def _not_ours(name: str, image: str, key: str, unpacked: Path) -> Environment:
+def _is_pinned(image: ImageSpec) -> bool:
+    """Whether what it stands for may move: no name with a digest does, and of a Dockerfile the source is the pin."""
+    return not image.dockerfile and "@" not in image.existing
+
+
+def _not_ours(name: str, key: str) -> Environment:
     """The environment in an image whose contents we do not know."""
+    # Whether it has an MPI shows when a rank starts.
     return Environment(
-        hash=key,
-        name=name,
-        python="python",
-        python_version="",
-        tensorflow="",
-        # Whether it has one shows when a rank starts.
-        mpi="the image's own",
-        lock_sha256="",
-        created_at=time.time(),
-        size_bytes=size_of(unpacked),
-        own_bytes=size_of(unpacked),
-        image=image,
-        unpacked=str(unpacked),
+        hash=key, name=name, python="python", python_version="", tensorflow="", mpi="the image's own", lock_sha256=""
     )
 
 
-def _key(wanted: Recipe | None, image: ImageSpec) -> str:
-    """16 hex digits over what is asked; wanted: None where no package is installed by us."""
-    parts = [image.existing]
-    if image.dockerfile:
-        parts = ["dockerfile", image.dockerfile, image.context]
-    elif not image.existing:
-        assert wanted is not None
-        parts = ["", recipe_key(wanted), image.base, *sorted(set(image.system_packages))]
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+def _existing(image: ImageSpec, digest: str, unpacked: Path) -> Environment:
+    reference = parse_reference(image.existing, "image")
+    described = _not_ours(image.existing, digest.removeprefix("sha256:")[:16])
+    return _at(described, f"{reference.registry}/{reference.repository}", digest, unpacked)
+
+
+def _at(described: Environment, repository: str, digest: str, unpacked: Path) -> Environment:
+    """A description with what is known of an image once it is there; unpacked: Path() where it is not yet."""
+    image = f"{repository}@{digest}"
+    if unpacked == Path():
+        return msgspec.structs.replace(described, image=image, created_at=time.time())
+    bytes_ = size_of(unpacked)
+    return msgspec.structs.replace(
+        described,
+        image=image,
+        created_at=described.created_at or time.time(),
+        size_bytes=bytes_,
+        own_bytes=bytes_,
+        unpacked=str(unpacked),
+    )

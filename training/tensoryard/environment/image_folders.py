@@ -6,6 +6,7 @@ Images unpacked on this machine, for its tasks to run in.
 A folder with a digest for its name is always whole.
 """
 
+import contextlib
 import os
 import shutil
 import sys
@@ -18,7 +19,7 @@ import msgspec
 
 from tensoryard.environment import Log, locking
 from tensoryard.environment.image_unpack import ImageSource, unpack
-from tensoryard.environment.venv import in_use
+from tensoryard.environment.in_use import in_use
 from tensoryard.errors import EnvironmentBuildError
 
 _SHORT = 12  # digits of a digest that a person is shown
@@ -30,6 +31,15 @@ class ImageFolders:
     def __init__(self, folder: Path, flock: Callable[[str], Path]) -> None:
         self._folder = folder
         self._flock = flock
+
+    def find(self, digest: str) -> Path | None:
+        """The folder of an image that is unpacked here, marked as used now, or None."""
+        folder = self._folder / digest.removeprefix("sha256:")
+        if not (folder / "image.json").exists():
+            return None
+        with contextlib.suppress(OSError):  # a cache that others own can be used all the same
+            os.utime(folder / "used")
+        return folder
 
     def unpack(self, source: ImageSource, digest: str, log: Log) -> Path:
         """

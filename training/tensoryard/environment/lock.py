@@ -36,12 +36,17 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
     conda: tuple[CondaRecord, ...] = ()
     locked_at: float
 
+    @property
+    def packages(self) -> str:
+        """Every package of it, pip's and conda's, as `resolve.pins` reads them."""
+        return self.requirements + "".join(f"{record.name}=={record.version}\n" for record in self.conda)
 
-def recipe_key(wanted: Recipe) -> str:
-    """16 hex digits over what is asked, comments left out, and the platform that it is asked on."""
+
+def recipe_key(wanted: Recipe, on: str | None = None) -> str:
+    """16 hex digits over what is asked, comments left out, and the platform it is for: None for this machine's."""
     entries = tuple(without_comment(entry) for entry in wanted.requirements)
     plain = msgspec.structs.replace(wanted, requirements=entries, free_bytes=0, name="")
-    text = msgspec.json.encode(plain) + this_platform().encode()
+    text = msgspec.json.encode(plain) + (this_platform() if on is None else on).encode()
     return hashlib.sha256(text).hexdigest()[:16]
 
 

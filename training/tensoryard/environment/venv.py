@@ -23,13 +23,13 @@ from pathlib import Path
 import msgspec
 
 from tensoryard.environment import Environment, EnvironmentSpec, Log, Package, bytecode, command, locking
+from tensoryard.environment.in_use import in_use
 from tensoryard.environment.interpreter import Interpreter, describe, this_platform
 from tensoryard.environment.interpreter import find as find_python
 from tensoryard.environment.lock import CondaRecord, Lock, content_hash, recipe_key
 from tensoryard.environment.resolve import pinned, resolve
 from tensoryard.environment.spec import HOROVOD, Recipe, recipe
 from tensoryard.errors import EnvironmentBuildError, NotFoundError
-from tensoryard.processes import carrying
 
 _MIB = 1024**2
 
@@ -111,6 +111,18 @@ class VenvBuilder:
         with locking.held(self.cache / "flocks" / recipe_key(wanted), f"the lock of {wanted.name}", log):
             python = find_python(wanted.python, self.cache, log)
             return self._locked(recipe_key(wanted), wanted, python, rebuild, log), python
+
+    def update(self, wanted: Recipe, log: Log) -> tuple[str, str]:
+        """The packages of a lock as it was ("" for none) and as it is now, made anew; the next run builds from it."""
+        key = recipe_key(wanted)
+        with locking.held(self.cache / "flocks" / key, f"the build of environment {wanted.name}", log):
+            path = self._locks(key) / "lock.json"
+            before = msgspec.json.decode(path.read_bytes(), type=Lock) if path.exists() else None
+            python = None if wanted.conda_packages else find_python(wanted.python, self.cache, log)
+            after = self._locked(key, wanted, python, True, log)
+            if before is None or (before.requirements, before.conda) != (after.requirements, after.conda):
+                (self._locks(key) / "environment").unlink(missing_ok=True)
+            return before.packages if before else "", after.packages
 
     def list(self) -> list[Environment]:
         """Every finished environment, the newest first."""
@@ -380,19 +392,3 @@ def _sizes(folder: Path) -> tuple[int, int]:
             total += status.st_size
             own += status.st_size if status.st_nlink == 1 else 0
     return total, own
-
-
-def in_use(folder: Path) -> bool:
-    """Whether a process that we may look at was started from a folder (Linux; elsewhere nothing is known)."""
-    # A task is started by way of the link in its run's folder, so its command line does not name the cache.
-    top = f"{os.path.realpath(folder)}/"
-    if any(os.path.realpath(f"{run}/environment").startswith(top) for _, run in carrying("TYARD_RUN_DIR")):
-        return True
-    needle = f"{folder}/".encode()
-    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if needle in cmdline.read_bytes():
-                return True
-        except OSError:
-            continue
-    return False

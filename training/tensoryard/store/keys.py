@@ -117,8 +117,19 @@ def parse_data_sums(key: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() else None
 
 
-def environment(environment_hash: str) -> str:
-    return f"{ENVIRONMENTS}{environment_hash}.json"
+def environment_pins(key: str) -> str:
+    """The prefix of what a spec was pinned to; the newest is in force. key: of the spec, in hex."""
+    return f"{ENVIRONMENTS}asked/{key}/"
+
+
+def environment_images(key: str) -> str:
+    """The prefix of the images that were built of a key; the newest is in force."""
+    return f"{ENVIRONMENTS}images/{key}/"
+
+
+def horovod_wheel(key: str, name: str) -> str:
+    """A file of a compiled wheel; key: of all that it was compiled from, in hex."""
+    return f"{ENVIRONMENTS}wheels/{key}/{name}"
 
 
 def model(name: str, rest: str = "") -> str:

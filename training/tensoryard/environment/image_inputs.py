@@ -1,0 +1,122 @@
+"""What the image of a recipe is made from, as it is now: its lock, the base by its digest, Horovod's wheel."""
+
+import hashlib
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+
+from tensoryard.environment import ImageSpec, Log
+from tensoryard.environment.image import (
+    ImageInputs,
+    Reference,
+    default_base,
+    dockerfile,
+    parse_reference,
+    shared_part,
+)
+from tensoryard.environment.interpreter import describe
+from tensoryard.environment.lock import recipe_key
+from tensoryard.environment.resolve import pinned
+from tensoryard.environment.spec import Recipe
+from tensoryard.environment.venv import VenvBuilder
+from tensoryard.errors import NotFoundError
+from tensoryard.registry.oci_client import Client
+from tensoryard.registry.oci_manifest import INDEXES, MANIFESTS, Place
+from tensoryard.store import Store
+
+
+def spec_key(wanted: Recipe | None, image: ImageSpec) -> str:
+    """
+    16 hex digits over what is asked, the same on every machine of a kind.
+
+    wanted: None where no package is installed by us.
+    """
+    parts = [image.existing]
+    if image.dockerfile:
+        parts = ["dockerfile", image.dockerfile, image.context]
+    elif not image.existing:
+        assert wanted is not None
+        # Not the C library of whoever asks: the image has its own.
+        of_the_image = f"{sys.platform}-{platform.machine()}"
+        parts = ["", recipe_key(wanted, of_the_image), image.base, *sorted(set(image.system_packages))]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+
+
+def inputs_now(
+    venvs: VenvBuilder, store: Store, wanted: Recipe, image: ImageSpec, log: Log, rebuild: bool
+) -> ImageInputs:
+    """
+    What the image of a recipe is made from when nobody has pinned it, or somebody wants it anew.
+
+    venvs: has the locks of this machine and its wheels; store: has the wheels of others; rebuild: lock again.
+    """
+    lock, python = venvs.lock_recipe(wanted, log, rebuild)
+    framework = lock.requirements
+    if wanted.requirements:
+        alone, _ = venvs.lock_recipe(msgspec.structs.replace(wanted, requirements=()), log, rebuild)
+        framework = shared_part(lock.requirements, alone.requirements)
+    reference = parse_reference(image.base or default_base(wanted.python), "base_image")
+    digest = reference.digest or resolve(reference, "base_image")
+    wheel, mpi = "", None
+    if wanted.horovod_for is not None:
+        from tensoryard.environment import horovod, shared_wheels
+
+        release = pinned(lock.requirements, wanted.horovod_for)
+        made_from = horovod.wheel_inputs(wanted.horovod_for, release, describe(python), wanted.use_gpu)
+        shared_wheels.bring(store, venvs.cache, made_from.key, log)
+        compiled = horovod.ensure_wheel(venvs.cache, made_from, python, wanted.use_gpu, log)
+        shared_wheels.share(store, venvs.cache, made_from.key, log)
+        wheel, mpi = f"{made_from.key}/{compiled.file}", made_from.mpi
+    return ImageInputs(
+        name=wanted.name,
+        python=wanted.python,
+        base_name=str(reference),
+        base=reference.at(digest),
+        system_packages=tuple(sorted(set(image.system_packages))),
+        mpi=mpi is not None,
+        requirements=lock.requirements,
+        framework=framework,
+        wheel=wheel,
+    )
+
+
+def write_context(inputs: ImageInputs, folder: Path, cache: Path, store: Store, log: Log) -> None:
+    """The Dockerfile, and beside it all that it is built with. Raises NotFoundError for a wheel that is nowhere."""
+    import uv
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "Dockerfile").write_text(dockerfile(inputs), encoding="utf-8")
+    for file in inputs.locks():
+        (folder / file.name).write_text(file.text, encoding="utf-8")
+    shutil.copy(uv.find_uv_bin(), folder / "uv")
+    if inputs.wheel:
+        from tensoryard.environment import shared_wheels
+
+        wheel = cache / "wheels" / "horovod" / inputs.wheel
+        if not shared_wheels.bring(store, cache, wheel.parent.name, log):
+            raise NotFoundError(
+                f"the wheel of Horovod that image {inputs.key} is made with is neither here nor in the workspace",
+                hint="`tyard env build --rebuild job.yaml` compiles it again",
+            )
+        (folder / inputs.wheel).parent.mkdir(exist_ok=True)
+        shutil.copy(wheel, folder / inputs.wheel)
+
+
+def resolve(reference: Reference, field: str) -> str:
+    """The digest that a tag names now. Raises NotFoundError when it names none."""
+    place = place_of(reference)
+    found = Client(place).tagged((*MANIFESTS, *INDEXES))
+    if found is None:
+        raise NotFoundError(
+            f"{field}: registry `{place.registry}` has no `{place.repository}:{place.tag}`",
+            hint="check its name and tag",
+        )
+    return found
+
+
+def place_of(reference: Reference) -> Place:
+    """Where a registry has an image: by its digest where the name has one."""
+    return Place(reference.registry, reference.repository, reference.digest or reference.tag)
