@@ -16,7 +16,14 @@ from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 
 # Images are built and run on Linux.
-collect_ignore = [] if sys.platform == "linux" else ["test_image_builder.py", "test_image_runs.py"]
+_OF_LINUX = [
+    "test_doctor_images.py",
+    "test_image_builder.py",
+    "test_image_programs.py",
+    "test_image_runs.py",
+    "test_sbom.py",
+]
+collect_ignore = [] if sys.platform == "linux" else _OF_LINUX
 pytest_plugins = ["services.azurite_fixtures", "services.slurm_fixtures", "services.images"]
 
 ODD_NAMES = ["with blank", 'a "quote"', "it's", "$HOME", "naïve-été", "日本", "a;b&c", "-rf", "~", "%41", "*?[x]"]

@@ -103,6 +103,8 @@ def _check_registry(*, read_files: bool, as_json: bool) -> bool:
 
 def examine() -> list[Finding]:
     """Every finding, what every job needs first. Starts a few short programs, changes nothing."""
+    from tensoryard.cli.doctor_images import examine_images
+
     return [
         _python(),
         _uv(),
@@ -118,6 +120,7 @@ def examine() -> list[Finding]:
         _program("g++", "building Horovod", {"apt-get": "g++", "brew": "gcc"}),
         _program("make", "building Horovod", {"apt-get": "make", "brew": "make"}),
         _conda(),
+        *examine_images(),
     ]
 
 
