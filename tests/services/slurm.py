@@ -136,7 +136,13 @@ class SlurmCluster:
         self._slurmctld = self._daemon("slurmctld", "-D", "-f", str(self.conf), log="slurmctld.out")
         _wait_until(lambda: "UP" in self.run("scontrol", "ping", check=False), "slurmctld answers")
 
+    def stop_slurmctld(self) -> None:
+        """It writes down what it knows first."""
+        self._slurmctld.terminate()
+        self._slurmctld.wait()
+
     def kill_slurmctld(self) -> None:
+        """It has forgotten, after its start, what came after its last `save`: jobs of earlier tests may run again."""
         self._slurmctld.kill()
         self._slurmctld.wait()
 

@@ -229,7 +229,7 @@ def test_of_two_jobs_for_one_run_the_second_does_nothing(slurm: SlurmCluster, ya
 
 def test_slurmctld_may_be_away_at_submission_and_while_a_run_goes_on(slurm: SlurmCluster, yard: Yard) -> None:
     job = yard.submit(TRAINS, **ON_SLURM)
-    slurm.kill_slurmctld()
+    slurm.stop_slurmctld()
     yard.start_controller()
     wait_until(lambda: "Slurm does not answer" in str(job.state().reason), "that is said")
     slurm.start_slurmctld()
