@@ -43,7 +43,7 @@ def test_a_build_of_the_rendered_folder_by_hand_makes_the_same_image(
 ) -> None:
     """What `tyard render --image --out` writes, and nothing else of ours."""
     spec = ImageSpec(base=base_image, system_packages=("tyard-greeting",))
-    images.write_context(images.inputs(SIX, spec, print), tmp_path / "context")
+    images.write_context(images.inputs(SIX, spec, print), tmp_path / "context", print)
     hidden = [f"--secret=id={name},src={path}" for name, path in secrets(tmp_path).items()]
     storage = images.cache / "buildah"  # the base is in it
     places = ["--root", str(storage / "storage"), "--runroot", str(storage / "run")]
