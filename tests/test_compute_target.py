@@ -1,5 +1,6 @@
 """Azure ML's way to a cluster: named where it is there, else written into the stack that makes it."""
 
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cli_runner import Tyard
 from tensoryard import Workspace
 from tensoryard.azureml.core import ComputeTarget
 from tensoryard.azureml.core.compute import AmlCompute
@@ -55,9 +57,20 @@ def test_a_cluster_that_is_there_is_named(ws: Workspace) -> None:
     assert target.provisioning_state == "Succeeded"
     status = target.get_status().serialize()
     assert (status["vmSize"], status["vmPriority"]) == ("Standard_NC4as_T4_v3", "lowpriority")
-    assert status["scaleSettings"] == {"minNodeCount": 0, "maxNodeCount": 4}
+    assert status["scaleSettings"] == {"minNodeCount": 0, "maxNodeCount": 4, "nodeIdleTimeBeforeScaleDown": 300}
+    # As Microsoft's own samples ask.
+    assert type(target) is AmlCompute
+    assert (target.vm_size, target.vm_priority) == ("Standard_NC4as_T4_v3", "lowpriority")
+    assert target.scale_settings == (0, 4, 300)
+    assert {name: found.type for name, found in ws.compute_targets.items()} == {
+        "local": "Local",
+        "gpucluster": "AmlCompute",
+    }
     with pytest.raises(ComputeTargetException, match="there is no `big`, this workspace has `local`, `gpucluster`"):
         ComputeTarget(workspace=ws, name="big")
+    with pytest.raises(ComputeTargetException) as caught:
+        ComputeTarget(workspace=ws, name="gpu-cluster")
+    assert caught.value.hint == "did you mean `gpucluster`?"
 
 
 def test_a_new_cluster_is_written_into_the_stack_and_every_line_of_it_stays(
@@ -201,3 +214,106 @@ def test_outside_of_a_checkout_and_for_a_folder_it_says_what_to_do(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(NotFoundError, match="no workspace program"):
         ComputeTarget.create(Workspace(tmp_path / "plain"), "big", config)
+
+
+def test_a_cluster_is_scaled_in_its_stack_and_every_other_line_stays(
+    checkout: Path, ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TYARD_STACK", "prod")
+    file = checkout / "stacks" / "Pulumi.prod.yaml"
+    before = file.read_text()
+    target = ComputeTarget(ws, "gpucluster")
+    assert isinstance(target, AmlCompute)
+    target.update(max_nodes=12)
+
+    assert file.read_text() == before.replace("maxNodes: 8", "maxNodes: 12")
+    assert target.provisioning_state == "Updating"
+    target.update()
+    target.update(max_nodes=12)
+    assert file.read_text() == before.replace("maxNodes: 8", "maxNodes: 12")
+    facts = {**WORKSPACE["clusters"]["gpucluster"], "maxNodes": 12, "spot": False}
+    connected(ws.root, clusters={"gpucluster": facts})
+    target.wait_for_completion()
+    assert target.provisioning_state == "Succeeded"
+
+
+def test_a_number_that_the_file_left_out_is_added_to_its_cluster(
+    checkout: Path, ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TYARD_STACK", "new")
+    file = checkout / "stacks" / "Pulumi.new.yaml"
+    first = "config:\n  azure-native:location: eastus\n"
+    target = ComputeTarget(ws, "gpucluster")
+    assert isinstance(target, AmlCompute)
+    for text in (first, f"{first}  tensoryard:clusters:\n    - name: gpucluster\n"):
+        file.write_text(text)
+        target.update(max_nodes=6)
+        assert file.read_text() == f"{first}  tensoryard:clusters:\n    - name: gpucluster\n      maxNodes: 6\n"
+    file.write_text(f"{first}  tensoryard:clusters: [{{name: gpucluster}}]\n")
+    with pytest.raises(UsageError, match=r"pulumi config set --path 'tensoryard:clusters\[0\].maxNodes' 6"):
+        target.update(max_nodes=6)
+
+
+def test_a_cluster_goes_with_the_comment_that_is_about_it(
+    checkout: Path, ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TYARD_STACK", "prod")
+    file = checkout / "stacks" / "Pulumi.prod.yaml"
+    before = file.read_text()
+    connected(ws.root, clusters=dict.fromkeys(("gpucluster", "h100"), WORKSPACE["clusters"]["gpucluster"]))
+    target = ComputeTarget(ws, "h100")
+    assert isinstance(target, AmlCompute)
+    target.delete()
+
+    assert file.read_text() == before[: before.index("    # For large models")]
+    assert target.provisioning_state == "Deleting"
+    connected(ws.root)
+    target.wait_for_completion(is_delete_operation=True)
+    last = ComputeTarget(ws, "gpucluster")
+    assert isinstance(last, AmlCompute)
+    with pytest.raises(UsageError, match="only `gpucluster`"):
+        last.delete()
+
+
+def test_by_the_command_line(checkout: Path, ws: Workspace, cli: Tyard, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.folder = checkout
+    cli.environ |= {"TYARD_WORKSPACE": str(ws.root), "TYARD_STACK": "prod"}
+    file = checkout / "stacks" / "Pulumi.prod.yaml"
+    before = file.read_text()
+    size = ("--vm-size", "standard_nc8as_t4_v3", "--max-nodes", "2")
+    out, talk = cli.both("cluster", "create", "big", *size)
+    assert out == f"Wrote {file}: big: vmSize Standard_NC8as_T4_v3, maxNodes 2\n"
+    assert "pulumi up --stack prod && tyard workspace connect --stack prod" in talk
+    said = json.loads(cli("cluster", "create", "big", *size, "--json"))
+    assert said == {
+        "name": "big",
+        "stack": "prod",
+        "file": str(file),
+        "changed": False,
+        "vmSize": "Standard_NC8as_T4_v3",
+        "maxNodes": 2,
+        "spot": False,
+        "done": False,
+        "next": ["pulumi up --stack prod", "tyard workspace connect --stack prod"],
+    }
+    assert "big: vmSize Standard_NC8as_T4_v3, maxNodes 5" in cli("cluster", "scale", "big", "--max", "5")
+    cli("cluster", "delete", "big")
+    assert file.read_text() == before
+    _, talk = cli.both("cluster", "scale", "gpucluster", "--max", "9", "--stack", "dve", code=2)
+    assert "There are: dev, nc6, prod" in talk
+    _, talk = cli.both("cluster", "scale", "local", "--max", "9", code=2)
+    assert "`local` is this machine" in talk
+    _, talk = cli.both("cluster", "scale", "gpuclustre", "--max", "9", code=2)
+    assert "Did you mean `gpucluster`?" in talk
+
+
+def test_without_pulumi_it_says_what_is_missing(
+    checkout: Path, ws: Workspace, cli: Tyard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.folder = checkout
+    cli.environ |= {"TYARD_WORKSPACE": str(ws.root), "TYARD_STACK": "prod", "PATH": "/nowhere"}
+    before = (checkout / "stacks" / "Pulumi.prod.yaml").read_text()
+    _, talk = cli.both("cluster", "scale", "gpucluster", "--max", "9", "--yes", code=2)
+
+    assert "error: pulumi up: " in talk
+    assert (checkout / "stacks" / "Pulumi.prod.yaml").read_text() == before

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from infra.settings.error import PROJECT, SettingsError, command, full_key, listed, shown
-from infra.settings.model import Cluster, settings_from
+from infra.settings.model import Cluster, Settings, settings_from
 from infra.settings.stack_files import stack_values
 
 if TYPE_CHECKING:
     from yaml import Node
 
-_KEYS = (f"{PROJECT}:clusters", "clusters")
+KEYS = (f"{PROJECT}:clusters", "clusters")
 
 
 def add_cluster(path: Path, given: Mapping[str, Any]) -> tuple[Cluster, bool]:
@@ -37,17 +37,22 @@ def add_cluster(path: Path, given: Mapping[str, Any]) -> tuple[Cluster, bool]:
         return there[index], False
     # What holds where the file says nothing has to be said once it says something.
     others = [] if "clusters" in values else [{"name": name} for name in names if name != given["name"]]
+    made = settings_from({**values, "clusters": [*values.get("clusters", others), given]}, location).clusters[-1]
+    # As the catalogue writes its size, not as it was given.
+    save(path, with_clusters(path, [*others, {**given, "vmSize": made.vm_size}]))
+    return made, True
+
+
+def save(path: Path, text: str) -> Settings:
+    """The settings of a stack's file, which has this text then. Raises SettingsError before anything is written."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
-        draft.write_text(_with(path, [*others, given]), encoding="utf-8")
-        made = settings_from(*stack_values(draft)).clusters[-1]
-        # As the catalogue writes its size, not as it was given.
-        given = {**given, "vmSize": made.vm_size}
-        draft.write_text(_with(path, [*others, given]), encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
+        found = settings_from(*stack_values(draft))
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    return made, True
+    return found
 
 
 def stack_of(folder: Path, workspace: str, location: str) -> str:
@@ -89,49 +94,52 @@ def _check_same(index: int, there: Cluster, asked: Cluster, given: Mapping[str, 
             )
 
 
-def _with(path: Path, clusters: Sequence[Mapping[str, Any]]) -> str:
+def with_clusters(path: Path, clusters: Sequence[Mapping[str, Any]]) -> str:
     """The file's text with the clusters after those that it has."""
     import yaml
 
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     root = yaml.compose(text)
-    config = _value(root, ("config",))
+    config = value_of(root, ("config",))
     if not isinstance(config, yaml.MappingNode) or config.flow_style:
         raise SettingsError(path.name, "no `config:` with keys below it", "Clusters are a key of it.", "Add it.")
-    known = _value(config, _KEYS)
+    known = value_of(config, KEYS)
     if known is None:
         indent = " " * config.start_mark.column
-        new = [f"{indent}{_KEYS[0]}:", *_items(f"{indent}  ", clusters)]
-        at = _last_line(config)
+        new = [f"{indent}{KEYS[0]}:", *_items(f"{indent}  ", clusters)]
+        at = last_line(config)
     elif isinstance(known, yaml.SequenceNode) and not known.flow_style:
-        new, at = _items(" " * known.start_mark.column, clusters), _last_line(known)
+        new, at = _items(" " * known.start_mark.column, clusters), last_line(known)
     else:
-        raise SettingsError(_KEYS[0], "written on one line", "A cluster more is a line more.", "Write it as a list.")
+        raise SettingsError(KEYS[0], "written on one line", "A cluster more is a line more.", "Write it as a list.")
     return "\n".join([*lines[: at + 1], *new, *lines[at + 1 :]]) + "\n"
 
 
 def _items(indent: str, clusters: Sequence[Mapping[str, Any]]) -> list[str]:
-    import yaml
-
     lines = []
     for cluster in clusters:
         for number, (key, value) in enumerate(cluster.items()):
-            # As PyYAML writes it: `on` and `1e3` are texts in quotes.
-            shown_value = yaml.safe_dump(value, default_flow_style=True).splitlines()[0]
-            lines.append(f"{indent}{'  ' if number else '- '}{key}: {shown_value}")
+            lines.append(f"{indent}{'  ' if number else '- '}{key}: {scalar(value)}")
     return lines
 
 
-def _value(node: Node | None, keys: Sequence[str]) -> Node | None:
+def scalar(value: object) -> str:
+    """A value as PyYAML writes it: `on` and `1e3` are texts in quotes."""
+    import yaml
+
+    return str(yaml.safe_dump(value, default_flow_style=True)).splitlines()[0]
+
+
+def value_of(node: Node | None, keys: Sequence[str]) -> Node | None:
     """The value of the first of these keys that a mapping has."""
     pairs: list[tuple[Any, Node]] = node.value if hasattr(node, "value") and isinstance(node.value, list) else []  # type: ignore[union-attr]
     return next((value for key, value in pairs if getattr(key, "value", None) in keys), None)
 
 
-def _last_line(node: Node) -> int:
+def last_line(node: Node) -> int:
     """The line that the last word of a node is on: its own end may be below comments that follow."""
     if isinstance(node.value, list) and node.value:
         last = node.value[-1]
-        return _last_line(last[1] if isinstance(last, tuple) else last)
+        return last_line(last[1] if isinstance(last, tuple) else last)
     return int(node.end_mark.line)

@@ -15,7 +15,7 @@ from tensoryard.estimator import TensorFlow
 from tensoryard.job import Job
 from tensoryard.run import ENDS, Event, RunState, find_run, list_runs, run_ids, utc
 from tensoryard.store import is_folder, keys
-from tensoryard.targets import queue_name
+from tensoryard.targets import shown_name
 
 if TYPE_CHECKING:
     from tensoryard.model import Model
@@ -160,7 +160,7 @@ class Run:
         state = record.state()
         details: dict[str, Any] = {
             "runId": self.id,
-            "target": queue_name(record.job.compute_target),
+            "target": shown_name(record.job.compute_target),
             "status": _status(state),
             "properties": _properties(state),
             "tags": record.job.tags | state.tags,

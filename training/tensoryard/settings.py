@@ -5,7 +5,9 @@ from typing import Annotated
 
 import msgspec
 
-from tensoryard.errors import UsageError
+from tensoryard.errors import JobError, UsageError
+from tensoryard.slurm_target import SlurmTarget
+from tensoryard.targets import SERVED_HERE
 
 
 class AzureRegistry(msgspec.Struct, frozen=True, rename="camel"):
@@ -84,12 +86,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concurrent_runs: runs that may be in Running on this machine at once; the others wait in Scaling.
     image_registry: host, and where wanted a path, that images of environments are pushed below; None for the
     registry of a workspace on Azure, else for no registry.
+    compute_targets: clusters by the names that jobs call them, such as {"gpu": {"slurm": {"partition": "gpu"}}}.
     azure: the workspace on Azure that `tyard workspace connect` chose; None for a folder on this machine.
     """
 
     name: str = "local"
     concurrent_runs: Annotated[int, msgspec.Meta(ge=1)] = 1
     image_registry: str | None = None
+    compute_targets: dict[str, SlurmTarget] = {}
     azure: AzureWorkspace | None = None
 
     @property
@@ -107,9 +111,20 @@ def read_settings(data: bytes, path: Path) -> Settings:
     Raises UsageError with the line, what was given and what is allowed.
     """
     try:
-        return msgspec.json.decode(data, type=Settings)
+        found = msgspec.json.decode(data, type=Settings)
+    except JobError as error:  # what a job may not ask of a cluster
+        raise UsageError(f"{path}: {error.message.replace('compute_target:', 'compute_targets:', 1)}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _explained(data, path, str(error)) from None
+    taken = {*SERVED_HERE, *(found.azure.clusters if found.azure is not None else ())}
+    for name in found.compute_targets:
+        if name in taken or not name:
+            raise UsageError(
+                f"{path}: compute_targets: got the name `{name}`, which "
+                + ("is no name" if not name else "is another target's"),
+                hint='for example {"compute_targets": {"gpu": {"slurm": {"partition": "gpu"}}}}',
+            )
+    return found
 
 
 def _explained(data: bytes, path: Path, rule: str) -> UsageError:

@@ -70,10 +70,13 @@ class SlurmOptions(Struct, frozen=True, forbid_unknown_fields=True, omit_default
                 raise JobError(f"compute_target: slurm: skip_directives: got `{name}`, which every run needs")
 
 
-class SlurmTarget(Struct, frozen=True, forbid_unknown_fields=True):
+class SlurmTarget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A Slurm cluster by what to ask of it, submitted to from a machine that has its commands."""
 
     slurm: SlurmOptions
+    name: Annotated[
+        str | None, Meta(description="What workspace.json calls it: written by tyard into a run's record")
+    ] = None
 
 
 def slurm_options(target: str | SlurmTarget) -> SlurmOptions:
@@ -81,3 +84,9 @@ def slurm_options(target: str | SlurmTarget) -> SlurmOptions:
     if isinstance(target, SlurmTarget):
         return target.slurm
     return SlurmOptions() if target == LOCAL else SlurmOptions(partition=target)
+
+
+def shares_nodes(options: SlurmOptions) -> bool:
+    """Whether other jobs may be on the nodes of a run: it does not ask for `--exclusive`, and nothing else."""
+    asked = [text for text in options.extra_directives if text.startswith("--exclusive")]
+    return asked[-1] != "--exclusive" if asked else "exclusive" in options.skip_directives

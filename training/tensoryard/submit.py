@@ -17,7 +17,7 @@ from tensoryard.slurm_target import SlurmTarget
 from tensoryard.snapshot import Snapshot
 from tensoryard.store import keys
 from tensoryard.store.tickets import take_number
-from tensoryard.targets import LOCAL, SERVED_HERE, queue_name, targets
+from tensoryard.targets import LOCAL, SERVED_HERE, meant, queue_name, targets
 from tensoryard.workspace import Workspace
 
 
@@ -28,7 +28,7 @@ def check(workspace: Workspace, job: Job) -> Job:
     Raises UsageError for a workspace.json that cannot be read, JobError for a target, data path, GPU or extra that
     is not there, and NotFoundError for a run to resume from.
     """
-    workspace.settings()
+    job = msgspec.structs.replace(job, compute_target=meant(workspace, job.compute_target))
     _check_target(workspace, job)
     for field, reference in job.references().items():
         from tensoryard.folders import holds  # not loaded by jobs without data
@@ -100,8 +100,20 @@ def _check_target(workspace: Workspace, job: Job) -> None:
     near = difflib.get_close_matches(job.compute_target, known, n=1, cutoff=0.5)
     raise JobError(
         f"compute_target: got `{job.compute_target}`, this workspace has {', '.join(f'`{t}`' for t in known)}",
-        hint=f"did you mean `{near[0]}`?" if near else "leave `compute_target` out for this machine",
+        hint=f"did you mean `{near[0]}`?" if near else _other_target(job.compute_target),
     )
+
+
+def _other_target(name: str) -> str:
+    """What a name that the workspace does not know may be on this machine."""
+    import shutil
+
+    if shutil.which("sinfo") is not None:
+        from tensoryard.scheduler.slurm_cluster import partition_names
+
+        if name in partition_names():
+            return f"`{name}` is a partition of Slurm here: --set compute_target.slurm.partition={name}"
+    return "leave `compute_target` out for this machine"
 
 
 def _check_cluster(workspace: Workspace, job: Job, name: str) -> None:

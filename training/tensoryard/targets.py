@@ -15,7 +15,7 @@ SERVED_HERE = (LOCAL, SLURM)
 
 
 def queue_name(target: "str | SlurmTarget") -> str:
-    """The name under which the runs of a target wait for its controller."""
+    """The name under which the runs of a target wait for its controller; of a job as it is in its run."""
     return target if isinstance(target, str) else SLURM
 
 
@@ -24,8 +24,24 @@ def scheduler_of(target: "str | SlurmTarget") -> SchedulerName:
     return "local" if target == LOCAL else "slurm"
 
 
+def shown_name(target: "str | SlurmTarget") -> str:
+    """What people call a target."""
+    return target if isinstance(target, str) else target.name or SLURM
+
+
 def targets(workspace: "Workspace") -> dict[str, SchedulerName]:
     """The scheduler of every compute target that a workspace has, by the target's name."""
-    azure = workspace.settings().azure
-    clusters: dict[str, SchedulerName] = dict.fromkeys(azure.clusters, "slurm") if azure else {}
-    return {LOCAL: "local", **clusters}
+    settings = workspace.settings()
+    clusters: dict[str, SchedulerName] = dict.fromkeys(settings.azure.clusters, "slurm") if settings.azure else {}
+    named: dict[str, SchedulerName] = dict.fromkeys(settings.compute_targets, "slurm")
+    return {LOCAL: "local", **clusters, **named}
+
+
+def meant(workspace: "Workspace", target: "str | SlurmTarget") -> "str | SlurmTarget":
+    """A target with what workspace.json says of its name: a run keeps that, whatever the file says later."""
+    named = workspace.settings().compute_targets.get(target) if isinstance(target, str) else None
+    if named is None:
+        return target
+    import msgspec
+
+    return msgspec.structs.replace(named, name=target)

@@ -5,24 +5,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tensoryard.cli.cluster_cost import cost
+from tensoryard.cli.cluster_stack import create, delete, scale
 
 if TYPE_CHECKING:
     from tensoryard.scheduler.slurm_cluster import Cluster
+    from tensoryard.workspace import Workspace
 
 
 @click.group()
 def cluster() -> None:
     """
-    Show clusters and their nodes, as Slurm knows them on this machine.
+    Show clusters and their nodes, as Slurm knows them, and change those of a workspace on Azure.
 
     \b
     Examples:
       tyard cluster list
       tyard cluster nodes gpucluster
+      tyard cluster scale gpucluster --max 8
     """
 
 
-cluster.add_command(cost)
+for _command in (cost, create, scale, delete):
+    cluster.add_command(_command)
 
 
 @cluster.command(name="list")
@@ -31,20 +35,25 @@ def list_clusters(as_json: bool) -> None:
     """
     List Slurm's partitions, what their nodes have and do.
 
+    TARGETS: what a job's compute_target may call them in this workspace.
+
     \b
     Examples:
       tyard cluster list
       tyard cluster list --json
     """
     from tensoryard.cli.tables import print_json, print_table
-    from tensoryard.scheduler.slurm_cluster import clusters
+    from tensoryard.scheduler.slurm_cluster import clusters, target_names
+    from tensoryard.workspace import Workspace
 
+    workspace = Workspace.from_config()
     found = clusters()
     if as_json:
-        print_json([_facts(one) for one in found])
+        print_json([_facts(one, workspace) for one in found])
         return
+    names = [target_names(one, workspace) for one in found]
     print_table(
-        ("CLUSTER", "NODES", "UP", "FREE", "A NODE HAS", "TIME LIMIT", "RUNNING", "WAITING"),
+        ("CLUSTER", "NODES", "UP", "FREE", "A NODE HAS", "TIME LIMIT", "RUNNING", "WAITING", "TARGETS"),
         [
             (
                 one.name,
@@ -52,10 +61,14 @@ def list_clusters(as_json: bool) -> None:
                 one.shape,
                 one.limit,
                 *map(str, (one.running, one.waiting)),
+                ", ".join(targets) or "-",
             )
-            for one in found
+            for one, targets in zip(found, names, strict=True)
         ],
     )
+    if found and not any(names):
+        first = next((one for one in found if one.default), found[0]).name
+        click.echo(f"\nRun there: tyard run job.yaml --set compute_target.slurm.partition={first}", err=True)
 
 
 @cluster.command()
@@ -65,7 +78,7 @@ def nodes(name: str | None, as_json: bool) -> None:
     """
     List nodes: their states in words, why, and whose runs they have.
 
-    NAME: of a cluster; left out, the nodes of all.
+    NAME: of a cluster or compute target; left out, the nodes of all.
 
     \b
     Examples:
@@ -74,8 +87,9 @@ def nodes(name: str | None, as_json: bool) -> None:
     """
     from tensoryard.cli.tables import print_json, print_table
     from tensoryard.scheduler.slurm_cluster import named_cluster, nodes_of
+    from tensoryard.workspace import Workspace
 
-    found = nodes_of(named_cluster(name) if name else None)
+    found = nodes_of(named_cluster(name, Workspace.from_config()) if name else None)
     if as_json:
         print_json([node._asdict() for node in found])
         return
@@ -92,20 +106,27 @@ def show(name: str, as_json: bool) -> None:
     """
     Show a cluster: nodes by state, runs, and why each waits.
 
+    NAME: of a cluster or compute target.
+
     \b
     Examples:
       tyard cluster show gpucluster
       tyard cluster show gpucluster --json
     """
     from tensoryard.cli.tables import print_json, print_table
-    from tensoryard.scheduler.slurm_cluster import jobs_of, named_cluster
+    from tensoryard.scheduler.slurm_cluster import jobs_of, named_cluster, target_names
+    from tensoryard.workspace import Workspace
 
-    found = named_cluster(name)
+    workspace = Workspace.from_config()
+    found = named_cluster(name, workspace)
     jobs = jobs_of(found)
     if as_json:
-        print_json({**_facts(found), "jobs": [job._asdict() for job in jobs]})
+        print_json({**_facts(found, workspace), "jobs": [job._asdict() for job in jobs]})
         return
     click.echo(f"cluster     {found.name}")
+    names = target_names(found, workspace)
+    if names:
+        click.echo(f"targets     {', '.join(names)}")
     click.echo(f"nodes       {len(found.nodes)}: {found.shape}")
     for words, count in found.states.items():
         click.echo(f"            {count} {words}")
@@ -116,7 +137,9 @@ def show(name: str, as_json: bool) -> None:
         print_table(("RUN", "JOB", "USER", "NODES", "STATE", "REASON"), rows)
 
 
-def _facts(one: "Cluster") -> dict[str, Any]:
+def _facts(one: "Cluster", workspace: "Workspace") -> dict[str, Any]:
+    from tensoryard.scheduler.slurm_cluster import target_names
+
     return {
         "name": one.name,
         "nodes": len(one.nodes),
@@ -129,4 +152,6 @@ def _facts(one: "Cluster") -> dict[str, Any]:
         "running": one.running,
         "waiting": one.waiting,
         "states": one.states,
+        "default": one.default,
+        "compute_targets": target_names(one, workspace),
     }

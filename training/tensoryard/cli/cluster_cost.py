@@ -31,7 +31,7 @@ def cost(names: tuple[str, ...], experiment: str | None, as_json: bool) -> None:
     from tensoryard.cli.tables import print_json, print_table
     from tensoryard.cost import cluster_of_target, run_cost, total
     from tensoryard.run import find_run, list_runs
-    from tensoryard.targets import LOCAL, queue_name
+    from tensoryard.targets import LOCAL, shown_name
     from tensoryard.workspace import Workspace
 
     workspace = Workspace.from_config()
@@ -44,7 +44,7 @@ def cost(names: tuple[str, ...], experiment: str | None, as_json: bool) -> None:
         if target == LOCAL or experiment not in (None, run.job.experiment):
             continue
         used = run_cost(run.state(), run.job.node_count, cluster_of_target(target, clusters))
-        rows.append((run.id, queue_name(target), run.job.node_count, used))
+        rows.append((run.id, shown_name(target), run.job.node_count, used))
     everything = total(used for *_, used in rows)
     if as_json:
         facts = [{"run": run, "cluster": name, "nodes": nodes, **_facts(used)} for run, name, nodes, used in rows]

@@ -38,11 +38,13 @@ def render(
       tyard render job.yaml
       tyard render job.yaml --scheduler slurm --hosts gpu-1,gpu-2 --set node_count=2
     """
+    import msgspec
+
     from tensoryard.job_file import load_job
     from tensoryard.preparing import launch_files
     from tensoryard.render import Placement
     from tensoryard.store import keys
-    from tensoryard.targets import scheduler_of
+    from tensoryard.targets import meant, scheduler_of
     from tensoryard.workspace import Workspace
 
     asked = load_job(job, changes)
@@ -52,6 +54,8 @@ def render(
             raise UsageError("--image: an image is the same wherever it runs", "leave --scheduler and --hosts out")
         _show_image(spec, out)
         return
+    workspace = Workspace.from_config()
+    asked = msgspec.structs.replace(asked, compute_target=meant(workspace, asked.compute_target))
     scheduler = scheduler or scheduler_of(asked.compute_target)
     if hosts is not None:
         names = tuple(name.strip() for name in hosts.split(","))
@@ -62,7 +66,7 @@ def render(
     if not all(names):
         raise UsageError(f"--hosts: got `{hosts}`, expected names with commas between them")
     placement = Placement("slurm" if scheduler == "slurm" else "local", names)
-    files = launch_files(Workspace.from_config(), asked, keys.run_id(asked.experiment, 0), placement)
+    files = launch_files(workspace, asked, keys.run_id(asked.experiment, 0), placement)
     if out is None:
         for name, text in files.items():
             click.echo(f"==> {name} <==")

@@ -1,55 +1,88 @@
 """Compute targets by name; new ones are written into the stack that the Pulumi program makes them from."""
 
+import difflib
 import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tensoryard.azureml.core.compute_status import AmlComputeStatus, ScaleSettings, listed_nodes
 from tensoryard.azureml.core.provisioning import (
     AmlComputeProvisioningConfiguration,
-    Declared,
+    as_the_stack_says,
+    check_scale,
     configuration,
-    declare,
 )
 from tensoryard.azureml.exceptions import ComputeTargetException
-from tensoryard.errors import SchedulerError, UsageError
+from tensoryard.errors import TensoryardError, UsageError
+from tensoryard.stack import Change, Declared, Update, check_pulumi, declare
 from tensoryard.targets import LOCAL, targets
 
 if TYPE_CHECKING:
+    from tensoryard.settings import AzureCluster
     from tensoryard.workspace import Workspace
 
-__all__ = ["AmlCompute", "AmlComputeStatus", "ComputeTarget"]
+__all__ = ["AmlCompute", "AmlComputeStatus", "ComputeTarget", "ScaleSettings"]
 
-_HINT = f"`{LOCAL}` is this machine and always there: name it in `compute_target`"
 _LOOK_S = 2.0
 _SAY_AGAIN_S = 60.0
 
 
 class ComputeTarget:
     """
-    A compute target that the workspace has.
+    A compute target that the workspace has; a cluster of a workspace on Azure is an AmlCompute.
 
     Raises ComputeTargetException, which names those that are there, for any other.
     """
 
+    type = "Slurm"
+
+    def __new__(cls, workspace: "Workspace", name: str) -> "ComputeTarget":
+        azure = workspace.settings().azure
+        there = targets(workspace)
+        if name not in there or (cls is AmlCompute and (azure is None or name not in azure.clusters)):
+            known = ", ".join(f"`{target}`" for target in there)
+            near = difflib.get_close_matches(name, list(there), n=1, cutoff=0.5)
+            raise ComputeTargetException(
+                f"compute_target: there is no `{name}`, this workspace has {known}",
+                f"did you mean `{near[0]}`?"
+                if near and near[0] != name
+                else f"`{LOCAL}` is this machine and always there: name it in `compute_target`",
+            )
+        return object.__new__(AmlCompute if azure is not None and name in azure.clusters else cls)
+
     def __init__(self, workspace: "Workspace", name: str) -> None:
-        if name not in targets(workspace):
-            known = ", ".join(f"`{target}`" for target in targets(workspace))
-            raise ComputeTargetException(f"compute_target: there is no `{name}`, this workspace has {known}", _HINT)
         self.workspace = workspace
         self.name = name
-        self._declared: Declared | None = None
+        self._wanted: _Wanted | None = None
+        if name == LOCAL:
+            self.type = "Local"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
     @property
     def provisioning_state(self) -> str:
-        """`Succeeded` once the workspace has it, `Creating` while it stands in a stack's file only."""
-        return "Succeeded" if self.name in targets(self.workspace) else "Creating"
+        """
+        `Succeeded` when the workspace has it as it was asked for; until then `Creating`, `Updating` or `Deleting`.
+
+        `Failed` when the `pulumi up` that was started for it has failed.
+        """
+        if self._wanted is None or self._wanted.there(self):
+            return "Succeeded"
+        return "Failed" if self._wanted.update is not None and self._wanted.update.failed else self._wanted.state
+
+    @property
+    def provisioning_errors(self) -> str | None:
+        """What Pulumi said last where it failed, else None."""
+        update = self._wanted.update if self._wanted is not None else None
+        if update is None or not update.failed:
+            return None
+        return update.error.message
 
     @classmethod
     def all(cls, workspace: "Workspace") -> "dict[str, ComputeTarget]":
         """Every compute target of a workspace by name."""
-        return {name: cls(workspace, name) for name in targets(workspace)}
+        return {name: ComputeTarget(workspace, name) for name in targets(workspace)}
 
     @staticmethod
     def list(workspace: "Workspace") -> "list[ComputeTarget]":
@@ -58,22 +91,28 @@ class ComputeTarget:
 
     @staticmethod
     def create(
-        workspace: "Workspace", name: str, provisioning_configuration: AmlComputeProvisioningConfiguration
+        workspace: "Workspace",
+        name: str,
+        provisioning_configuration: AmlComputeProvisioningConfiguration,
+        *,
+        yes: bool = False,
     ) -> "AmlCompute":
         """
         Write a cluster into the file of the workspace's stack, in the checkout around the current folder.
 
-        It is made by `pulumi up`, which a person reviews and runs. Returns it at once, as `Creating`. Raises
-        UsageError for what the program would refuse, such as a size that Azure has retired.
+        yes: start the `pulumi up` that makes it too; without, a person reviews the file and runs that. Returns at
+        once, the cluster being `Creating`. Raises UsageError for what the program would refuse, such as a size that
+        Azure has retired.
         """
         if not isinstance(provisioning_configuration, AmlComputeProvisioningConfiguration):
             raise UsageError(
                 f"ComputeTarget.create: provisioning_configuration: got {provisioning_configuration!r}",
                 "AmlCompute.provisioning_configuration(vm_size='STANDARD_NC4AS_T4_V3', max_nodes=4)",
             )
-        made = object.__new__(AmlCompute)
-        made.workspace, made.name = workspace, name
-        made._declared = declare(workspace, name, provisioning_configuration)
+        made: AmlCompute = object.__new__(AmlCompute)
+        ComputeTarget.__init__(made, workspace, name)
+        cluster = as_the_stack_says(name, provisioning_configuration)
+        made._change("add", cluster, "ComputeTarget.create", yes)
         return made
 
     def wait_for_completion(
@@ -84,34 +123,73 @@ class ComputeTarget:
         is_delete_operation: bool = False,
     ) -> None:
         """
-        Wait until the workspace has it: at once, for one that was not just created.
+        Wait until the workspace has it as it was asked for: at once, when nothing was.
 
-        show_output: print where it stands, with the command that makes it. Raises ComputeTargetException when it is
-        not there in time.
+        show_output: print what Pulumi says, or, where it was not started from here, the command that does it. Raises
+        ComputeTargetException when it is not so in time, or when Pulumi failed.
         """
         end = time.monotonic() + 60 * timeout_in_minutes
         said = float("-inf")
-        while self.provisioning_state != "Succeeded":
-            assert self._declared is not None
+        while self._wanted is not None and not self._wanted.there(self):
+            declared, update = self._wanted.declared, self._wanted.update
+            if update is not None:
+                if show_output:
+                    update.say_new(lambda line: print(line, flush=True))
+                if update.ended:
+                    self.refresh_state()
+                    continue
             if time.monotonic() >= end:
                 raise ComputeTargetException(
-                    f"compute_target: `{self.name}` stands in {self._declared.file} and is not made yet",
-                    self._declared.commands,
+                    f"compute_target: `{self.name}` stands in {declared.file} and is not made yet"
+                    if update is None
+                    else f"compute_target: `pulumi up --stack {declared.stack}` goes on still: {update.log}",
+                    declared.commands if update is None else "wait longer: timeout_in_minutes=60",
                 )
-            if show_output and time.monotonic() - said >= _SAY_AGAIN_S:
+            if show_output and update is None and time.monotonic() - said >= _SAY_AGAIN_S:
                 said = time.monotonic()
-                print(f"{self.name}: stands in {self._declared.file}; make it: {self._declared.commands}", flush=True)
-            time.sleep(min(_LOOK_S, max(0.0, end - time.monotonic())))
+                print(f"{self.name}: stands in {declared.file}; make it: {declared.commands}", flush=True)
+            time.sleep(min(_LOOK_S if update is None else 0.1, max(0.0, end - time.monotonic())))
         if show_output:
-            print(f"{self.name}: {self.provisioning_state}", flush=True)
+            done = "Deleted" if self._wanted and self._wanted.state == "Deleting" else self.provisioning_state
+            print(f"{self.name}: {done}", flush=True)
 
-    def get_status(self) -> "AmlComputeStatus":
+    def refresh_state(self) -> None:
+        """
+        Learn what the `pulumi up` that was started for it has made, once that has ended.
+
+        Raises ComputeTargetException when it failed.
+        """
+        update = self._wanted.update if self._wanted is not None else None
+        if update is None or not update.ended:
+            return
+        try:
+            update.finish()
+        except TensoryardError as error:
+            raise ComputeTargetException(f"compute_target: `{self.name}`: {error.message}", error.hint) from None
+
+    def get_status(self) -> AmlComputeStatus:
         """How it stands now."""
-        return AmlComputeStatus(self)
+        return AmlComputeStatus(self.workspace, self.name, self.provisioning_state)
+
+    def list_nodes(self) -> Sequence[dict[str, Any]]:
+        """
+        Its nodes that are there, each with `nodeId`, `nodeState` in Azure ML's words and `runId`.
+
+        Raises SchedulerError where Slurm cannot be asked: it is, on the head or a login node.
+        """
+        return listed_nodes(self.workspace, self.name)
+
+    def _change(self, change: Change, cluster: dict[str, Any], called: str, yes: bool) -> None:
+        if yes:
+            check_pulumi()
+        declared = declare(self.workspace, change, cluster, called)
+        self._wanted = _Wanted(change, declared, Update(self.workspace, declared) if yes else None)
 
 
 class AmlCompute(ComputeTarget):
-    """A cluster, under the name that Azure ML has for it."""
+    """A cluster of a workspace on Azure, under the name that Azure ML has for it."""
+
+    type = "AmlCompute"
 
     @staticmethod
     def provisioning_configuration(
@@ -129,58 +207,68 @@ class AmlCompute(ComputeTarget):
         """
         return configuration(vm_size, vm_priority, min_nodes, max_nodes, others)
 
+    @property
+    def vm_size(self) -> str | None:
+        """Azure's name of the size of its nodes; None while it is being made."""
+        return self.get_status().vm_size
 
-class AmlComputeStatus:
-    """
-    How a compute target stands, with Azure ML's names.
+    @property
+    def vm_priority(self) -> str | None:
+        """`dedicated`, or `lowpriority` for Spot machines; None while it is being made."""
+        return self.get_status().vm_priority
 
-    current_node_count, node_state_counts: as Slurm says on a machine that has its commands, else None and {}.
-    """
+    @property
+    def scale_settings(self) -> ScaleSettings:
+        """Least and most nodes, and how long an idle one stays."""
+        return self.get_status().scale_settings
 
-    def __init__(self, target: ComputeTarget) -> None:
+    def update(
+        self,
+        min_nodes: int | None = None,
+        max_nodes: int | None = None,
+        idle_seconds_before_scaledown: int | None = None,
+        *,
+        yes: bool = False,
+    ) -> None:
+        """
+        Write other numbers of nodes into the file of the workspace's stack; None leaves one as it is.
+
+        yes: start the `pulumi up` that makes it so too. Returns at once, the cluster being `Updating`.
+        """
+        cluster = check_scale("AmlCompute.update", min_nodes, max_nodes, idle_seconds_before_scaledown)
+        if cluster:
+            self._change("change", {"name": self.name, **cluster}, "AmlCompute.update", yes)
+
+    def delete(self, *, yes: bool = False) -> None:
+        """
+        Take the cluster out of the file of the workspace's stack.
+
+        yes: start the `pulumi up` that deletes it too. Returns at once, the cluster being `Deleting`.
+        """
+        self._change("remove", {"name": self.name}, "AmlCompute.delete", yes)
+
+
+class _Wanted:
+    """What was asked of a cluster, and the update that was started for it, if one was."""
+
+    def __init__(self, change: Change, declared: Declared, update: Update | None) -> None:
+        self.state = {"add": "Creating", "change": "Updating", "remove": "Deleting"}[change]
+        self.declared = declared
+        self.update = update
+
+    def there(self, target: ComputeTarget) -> bool:
+        """Whether the workspace knows it as it was asked for."""
         azure = target.workspace.settings().azure
         cluster = azure.clusters.get(target.name) if azure is not None else None
-        self.provisioning_state = target.provisioning_state
-        self.vm_size = cluster.vm_size if cluster else None
-        self.vm_priority = ("lowpriority" if cluster.spot else "dedicated") if cluster else None
-        self.max_node_count = cluster.max_nodes if cluster else None
-        self.node_state_counts = _node_states(target.name) if cluster else {}
-        self.current_node_count = sum(self.node_state_counts.values()) if self.node_state_counts else None
-
-    def serialize(self) -> dict[str, Any]:
-        """As Azure ML's own `serialize` names it."""
-        return {
-            "provisioningState": self.provisioning_state,
-            "currentNodeCount": self.current_node_count,
-            "nodeStateCounts": self.node_state_counts,
-            "vmSize": self.vm_size,
-            "vmPriority": self.vm_priority,
-            "scaleSettings": {"minNodeCount": 0, "maxNodeCount": self.max_node_count},
-        }
+        if self.state == "Deleting":
+            return cluster is None
+        if cluster is None or self.state == "Creating":
+            return cluster is not None
+        return all(value(cluster) == self.declared.cluster[key] for key, value in _KEYS.items())
 
 
-def _node_states(name: str) -> dict[str, int]:
-    """How many nodes of a cluster are in which of Azure ML's states; empty where Slurm cannot be asked."""
-    from tensoryard.nodes import cluster_of, slurm
-    from tensoryard.scheduler.slurm_commands import AwayError
-
-    try:
-        nodes = [node for node in slurm.nodes() if cluster_of(node.name) == name]
-    except (AwayError, SchedulerError):
-        return {}
-    counts = dict.fromkeys(("preparingNodeCount", "idleNodeCount", "runningNodeCount"), 0)
-    counts |= dict.fromkeys(("leavingNodeCount", "unusableNodeCount"), 0)
-    for node in nodes:
-        if "POWERED_DOWN" in node.flags and node.state != "DOWN":
-            continue
-        if "POWERING_DOWN" in node.flags:
-            counts["leavingNodeCount"] += 1
-        elif node.state == "DOWN":
-            counts["unusableNodeCount"] += 1
-        elif "POWERING_UP" in node.flags:
-            counts["preparingNodeCount"] += 1
-        elif node.flags & {"DRAIN", "NOT_RESPONDING"}:
-            counts["unusableNodeCount"] += 1
-        else:
-            counts["idleNodeCount" if node.state == "IDLE" else "runningNodeCount"] += 1
-    return counts
+_KEYS: "dict[str, Callable[[AzureCluster], object]]" = {
+    "vmSize": lambda cluster: cluster.vm_size,
+    "maxNodes": lambda cluster: cluster.max_nodes,
+    "spot": lambda cluster: cluster.spot,
+}

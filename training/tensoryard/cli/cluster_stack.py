@@ -1,0 +1,160 @@
+"""`tyard cluster create`, `scale` and `delete`: the clusters that a workspace's stack says."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tensoryard.errors import UsageError
+
+if TYPE_CHECKING:
+    from tensoryard.stack import Change
+    from tensoryard.workspace import Workspace
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    stack = click.option(
+        "--stack", metavar="NAME", help="The stack. Default: $TYARD_STACK, else the one of the workspace's name."
+    )
+    yes = click.option("--yes", is_flag=True, help="Run the `pulumi up` too, and let this folder know.")
+    as_json = click.option("--json", "as_json", is_flag=True, help="A JSON object.")
+    return stack(yes(as_json(command)))
+
+
+@click.command()
+@click.argument("name")
+@click.option("--vm-size", metavar="SIZE", required=True, help="Azure's name of a GPU size.")
+@click.option("--max-nodes", type=click.IntRange(1, 1000), required=True, metavar="N", help="Most nodes at once.")
+@click.option("--spot", is_flag=True, help="Spot machines: cheaper, and taken away at 30 seconds' notice.")
+@_options
+def create(name: str, vm_size: str, max_nodes: int, spot: bool, stack: str | None, yes: bool, as_json: bool) -> None:
+    """
+    Write a new cluster into the workspace's stack.
+
+    NAME: what jobs will call it. Asked for again, nothing changes. Nodes run only while runs wait for them.
+
+    \b
+    Examples:
+      tyard cluster create big --vm-size Standard_NC8as_T4_v3 --max-nodes 4
+      tyard cluster create big --vm-size Standard_NC8as_T4_v3 --max-nodes 4 --spot --yes
+    """
+    from tensoryard.workspace import Workspace
+
+    workspace = Workspace.from_config()
+    _check_free(workspace, name)
+    cluster = {"name": name, "vmSize": vm_size, "maxNodes": max_nodes} | ({"spot": True} if spot else {})
+    _carry_out(workspace, "add", cluster, "tyard cluster create", stack, yes, as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--max", "max_nodes", type=click.IntRange(1, 1000), required=True, metavar="N", help="Most nodes at once."
+)
+@_options
+def scale(name: str, max_nodes: int, stack: str | None, yes: bool, as_json: bool) -> None:
+    """
+    Change how many nodes a cluster of the workspace may have.
+
+    NAME: of a cluster that `pulumi up` made. Runs that it has go on.
+
+    \b
+    Examples:
+      tyard cluster scale gpucluster --max 8
+      tyard cluster scale gpucluster --max 8 --yes
+    """
+    from tensoryard.workspace import Workspace
+
+    workspace = Workspace.from_config()
+    _check_ours(workspace, name)
+    cluster = {"name": name, "maxNodes": max_nodes}
+    _carry_out(workspace, "change", cluster, "tyard cluster scale", stack, yes, as_json)
+
+
+@click.command()
+@click.argument("name")
+@_options
+def delete(name: str, stack: str | None, yes: bool, as_json: bool) -> None:
+    """
+    Take a cluster out of the workspace's stack.
+
+    NAME: of a cluster that `pulumi up` made. Its nodes go with it; runs, data and models stay.
+
+    \b
+    Examples:
+      tyard cluster delete big
+      tyard cluster delete big --yes
+    """
+    from tensoryard.workspace import Workspace
+
+    workspace = Workspace.from_config()
+    _check_ours(workspace, name)
+    _carry_out(workspace, "remove", {"name": name}, "tyard cluster delete", stack, yes, as_json)
+
+
+def _check_free(workspace: "Workspace", name: str) -> None:
+    from tensoryard.targets import targets
+
+    azure = workspace.settings().azure
+    if name in targets(workspace) and (azure is None or name not in azure.clusters):
+        raise UsageError(
+            f"NAME: `{name}` is a compute target of this workspace that no stack makes", "name it otherwise"
+        )
+
+
+def _check_ours(workspace: "Workspace", name: str) -> None:
+    """Raises UsageError for nodes that somebody else decides on."""
+    from tensoryard.targets import LOCAL, targets
+
+    azure = workspace.settings().azure
+    if azure is not None and name in azure.clusters:
+        return
+    if name == LOCAL:
+        raise UsageError(f"NAME: `{name}` is this machine, which is as large as it is")
+    if name not in targets(workspace):
+        from tensoryard.scheduler.slurm_cluster import partition_names
+
+        if name not in partition_names():
+            return  # the stack may have it all the same, and says if it has not
+    raise UsageError(
+        f"NAME: `{name}` is a Slurm cluster that no stack of ours makes: how many nodes it has is for its "
+        "administrators to say",
+        "a run asks for as many as it needs by `node_count`; clusters of a workspace on Azure can be changed",
+    )
+
+
+def _carry_out(
+    workspace: "Workspace",
+    change: "Change",
+    cluster: dict[str, Any],
+    called: str,
+    stack: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Write the file and say what it has now; with yes, make it so too."""
+    from tensoryard.cli.tables import print_json
+    from tensoryard.stack import Update, check_pulumi, declare
+
+    if yes:
+        check_pulumi()
+    name = cluster["name"]
+    declared = declare(workspace, change, cluster, called, stack)
+    has = ", ".join(f"{key} {value}" for key, value in declared.cluster.items() if value is not False)
+    words = f"{'Wrote' if declared.changed else 'Unchanged in'} {declared.file}"
+    click.echo(f"{words}: {name}{': ' * bool(has)}{has or ' is gone'}", err=as_json)
+    if yes:
+        update = Update(workspace, declared)
+        try:
+            update.follow(lambda line: click.echo(line, err=True))
+        except KeyboardInterrupt:
+            click.echo("Telling Pulumi to stop; it ends what it is doing", err=True)
+            update.interrupt()
+            update.follow(lambda line: click.echo(line, err=True))
+        click.echo(f"Done: {workspace.root} knows it", err=as_json)
+    else:
+        click.echo(f"\nNext:\n  git diff {declared.file.name}\n  {declared.commands}", err=True)
+    if as_json:
+        facts = {"name": name, "stack": declared.stack, "file": str(declared.file), "changed": declared.changed}
+        commands = [] if yes else declared.commands.split(" && ")
+        print_json({**facts, **declared.cluster, "done": yes, "next": commands})
