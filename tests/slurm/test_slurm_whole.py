@@ -52,7 +52,7 @@ def test_a_run_has_its_nodes_made_loses_one_to_an_eviction_and_gives_them_back(
     cli.environ["SLURM_CONF"] = str(cloud.conf)
     controller = cli.start("controller", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    cli.job(TRAINS, compute_target="node", distributed_training="multi_worker_mirrored", node_count=2)
+    cli.job(TRAINS, compute_target="node", runtime="venv", distributed_training="multi_worker_mirrored", node_count=2)
     run = cli.record(cli("run", "--detach").split()[1])
     wait_until(lambda: "being started" in str(run.state().reason), "its nodes are being made")
     # What a client sees, from blob storage: logs while they are written.

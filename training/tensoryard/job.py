@@ -133,7 +133,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         Literal["venv", "image"] | None,
         Meta(
             description="`venv`: packages go into a virtual environment; `image`: into a container image; left out, "
-            "an image where one is described, else a virtual environment"
+            "an image where one is described and on clusters of the workspace, else a virtual environment"
         ),
     ] = None
     base_image: Annotated[

@@ -17,6 +17,7 @@ from tensoryard.slurm_target import SlurmTarget
 from tensoryard.snapshot import Snapshot
 from tensoryard.store import keys
 from tensoryard.store.tickets import take_number
+from tensoryard.target_images import with_runtime
 from tensoryard.targets import LOCAL, SERVED_HERE, meant, queue_name, targets
 from tensoryard.workspace import Workspace
 
@@ -29,6 +30,7 @@ def check(workspace: Workspace, job: Job) -> Job:
     is not there, and NotFoundError for a run to resume from.
     """
     job = msgspec.structs.replace(job, compute_target=meant(workspace, job.compute_target))
+    job = with_runtime(workspace, job)
     _check_target(workspace, job)
     for field, reference in job.references().items():
         from tensoryard.folders import holds  # not loaded by jobs without data

@@ -277,8 +277,10 @@ def _of_job(builder: "BuilderByRuntime", path: Path) -> "Environment":
 
 def _spec_of_job(path: Path) -> "EnvironmentSpec":
     from tensoryard.job_file import load_job
+    from tensoryard.target_images import with_runtime
+    from tensoryard.workspace import Workspace
 
-    return load_job(path).with_requirements().environment_spec()
+    return with_runtime(Workspace.from_config(), load_job(path)).with_requirements().environment_spec()
 
 
 def _minute(at: float) -> str:

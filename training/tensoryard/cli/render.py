@@ -44,17 +44,18 @@ def render(
     from tensoryard.preparing import launch_files
     from tensoryard.render import Placement
     from tensoryard.store import keys
+    from tensoryard.target_images import with_runtime
     from tensoryard.targets import meant, scheduler_of
     from tensoryard.workspace import Workspace
 
-    asked = load_job(job, changes)
+    workspace = Workspace.from_config()
+    asked = with_runtime(workspace, load_job(job, changes))
     spec = asked.with_requirements().environment_spec()
     if image:
         if scheduler or hosts:
             raise UsageError("--image: an image is the same wherever it runs", "leave --scheduler and --hosts out")
         _show_image(spec, out)
         return
-    workspace = Workspace.from_config()
     asked = msgspec.structs.replace(asked, compute_target=meant(workspace, asked.compute_target))
     scheduler = scheduler or scheduler_of(asked.compute_target)
     if hosts is not None:
