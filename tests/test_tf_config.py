@@ -12,7 +12,7 @@ from tensoryard.environment.spec import environment_spec
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import LayoutError
 from tensoryard.job import Job
-from tensoryard.tf_config import Task, addresses, place, tf_configs
+from tensoryard.tf_config import SHARED_PORTS, Task, addresses, first_port, place, tf_configs
 from test_render import CASES, rendered
 
 READS = """
@@ -108,3 +108,15 @@ def test_every_task_has_an_address_of_its_own(
 def test_ports_are_the_given_ones_or_count_up_on_each_host(ports: list[int] | None) -> None:
     tasks = [Task("worker", 0, 0), Task("worker", 1, 0)]
     assert addresses(tasks, ["h"], ports) == ([f"h:{port}" for port in ports] if ports else ["h:2222", "h:2223"])
+
+
+@given(st.integers(1, 2**31), st.integers(1, 2000), st.integers(1, 100))
+def test_jobs_that_follow_one_another_have_ports_of_their_own(number: int, later: int, count: int) -> None:
+    tasks = [Task("worker", index, 0) for index in range(count)]
+    later = 1 + later % (len(SHARED_PORTS) // max(count, 8) - 1)
+    own, others = (
+        {int(address[2:]) for address in addresses(tasks, ["h"], first=first_port(tasks, job))}
+        for job in (number, number + later)
+    )
+    assert own | others <= {*SHARED_PORTS}
+    assert not own & others

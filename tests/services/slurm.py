@@ -253,7 +253,8 @@ class SlurmCluster:
         os.mknod(gpu, 0o666 | 0o020000, os.makedev(1, 3))
         config = self._config(str(head), addresses, gpu)
         for name, text in config.files().items():
-            (self.folder / name).write_text(text)
+            # As on clusters that put no job back into the queue unless it asks for that.
+            (self.folder / name).write_text(text.replace("JobRequeue=1", "JobRequeue=0"))
         with self.conf.open("a") as file:
             # Nodes may say that they have more than this machine; PMIx's files of one must not meet another's.
             file.write(

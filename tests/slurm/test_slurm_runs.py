@@ -59,6 +59,28 @@ def test_parameter_servers_on_three_nodes_find_each_other_by_tf_config(slurm: Sl
     }
 
 
+@pytest.mark.parametrize("yard", ["folder"], indirect=True)
+def test_runs_that_share_a_node_have_ports_of_their_own(slurm: SlurmCluster, yard: Yard) -> None:
+    """Each listens on the port that TF_CONFIG gives it until the other does too."""
+    script = f"""
+import json, os, pathlib, socket, time
+config = json.loads(os.environ["TF_CONFIG"])
+address = config["cluster"][config["task"]["type"]][config["task"]["index"]]
+held = socket.create_server(("", int(address.rpartition(":")[2])))
+pathlib.Path("outputs/address").write_text(address)
+runs = pathlib.Path({str(yard.workspace.root / "runs")!r})
+while len(list(runs.glob("*/outputs/address"))) < 2: time.sleep(0.01)
+"""
+    sharing = SlurmOptions(skip_directives=("exclusive", "mem"), extra_directives=("--nodelist=node-1", "--mem=100M"))
+    way = {"distributed_training": "multi_worker_mirrored", "compute_target": SlurmTarget(sharing)}
+    runs = [yard.submit(script, **way) for _ in range(2)]
+    yard.serve()
+    assert [(run.state().stage, run.state().reason) for run in runs] == [("Completed", None)] * 2
+    ports = [int(yard.text(run, "outputs/address").removeprefix("node-1:")) for run in runs]
+    assert abs(ports[0] - ports[1]) == 8
+    assert min(ports) >= 10_000
+
+
 def test_ranks_of_mpi_run_on_two_nodes_by_mpirun(slurm: SlurmCluster, yard: Yard) -> None:
     run = yard.run(SAY_WHO, distributed_training="mpi", node_count=2, process_count_per_node=2, **ON_SLURM)
     assert (run.state().stage, run.state().reason) == ("Completed", None)

@@ -161,15 +161,21 @@ class Supervisor:
         if self.layout["tf_config"] and len(self.hosts()) < nodes:
             given = ", ".join(self.hosts()) or "none"
             return f"the job needs the names of {nodes} nodes, TYARD_HOSTS gave {given}"
+        if self.layout.get("shares_nodes") and (port := self.tf_config().taken_port()):
+            return f"port {port}, which TF_CONFIG gives it, is another program's on this node"
         if self.layout["use_gpu"]:
             reason = gpu_problem()
             if reason:
                 return f"use_gpu is set and this node has no usable GPU: {reason}"
         return None
 
+    def tf_config(self) -> Any:
+        import tf_config  # type: ignore[import-not-found]
+
+        return tf_config.own_tf_config(self.layout, self.hosts(), self.task)
+
     def hosts(self) -> list[str]:
-        named = self.layout["hosts"] or os.environ.get("TYARD_HOSTS", "").split(",")
-        return [str(host) for host in named if host]
+        return [str(host) for host in self.layout["hosts"] or os.environ.get("TYARD_HOSTS", "").split(",") if host]
 
     def start(self, command: list[str]) -> int:
         """The process of the script, once it is one. Raises OSError when it cannot be."""
@@ -222,11 +228,7 @@ class Supervisor:
         path = os.path.join(self.run_dir, "launch", "path")
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [path, environment.get("PYTHONPATH")]))
         if self.layout["tf_config"]:
-            import tf_config  # type: ignore[import-not-found]
-
-            tasks = [tf_config.Task(task["role"], task["index"], task["node"]) for task in self.layout["tasks"]]
-            task_addresses = tf_config.addresses(tasks, self.hosts(), self.layout["ports"])
-            environment["TF_CONFIG"] = dict(tf_config.tf_configs(tasks, task_addresses, only=self.task))[self.task]
+            environment["TF_CONFIG"] = self.tf_config().text
         if self.layout["share_cores"]:
             # Tasks that share a machine would each start a thread a core and fight for all of them.
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

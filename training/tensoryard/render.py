@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tensoryard import templates
 from tensoryard.errors import JobError, UsageError
 from tensoryard.job import DatastoreReference, Job
-from tensoryard.slurm_target import DIRECTIVE_VALUE, slurm_options
+from tensoryard.slurm_target import DIRECTIVE_VALUE, shares_nodes, slurm_options
 from tensoryard.targets import SchedulerName
 from tensoryard.tf_config import Task, addresses, tf_configs
 
@@ -36,7 +36,7 @@ class Placement(NamedTuple):
     Where the tasks of a run go.
 
     hosts: name of each node, empty while a cluster has not given any; ports: TCP port of each task in the
-    job's order, or None to count up from 2222 on every host.
+    job's order, or None to count up on every host.
     """
 
     scheduler: SchedulerName
@@ -76,7 +76,7 @@ def render(
     files = {"run.sh": _script(job, tasks, placement, run_id, run_dir, local_paths)}
     outside = sorted({path for path in local_paths.values() if not path.startswith(f"{run_dir}/")})
     files["layout.json"] = _layout(job, tasks, placement, outside)
-    if _has_tf_config(job) and placement.hosts:
+    if _has_tf_config(job) and placement.hosts and not _shares_nodes(job, placement):
         task_addresses = addresses(tasks, placement.hosts, placement.ports)
         for name, text in tf_configs(tasks, task_addresses):
             files[f"tf_config/{name}.json"] = text + "\n"
@@ -89,6 +89,12 @@ def _node_count(tasks: Sequence[Task]) -> int:
 
 def _has_tf_config(job: Job) -> bool:
     return job.way in ("parameter_server", "multi_worker_mirrored")
+
+
+def _shares_nodes(job: Job, placement: Placement) -> bool:
+    """Whether ports come from the number of the run's job, which is known on its nodes only."""
+    on_slurm = placement.scheduler == "slurm" and _has_tf_config(job)
+    return on_slurm and shares_nodes(slurm_options(job.compute_target))
 
 
 def _script(
@@ -175,6 +181,8 @@ def _layout(job: Job, tasks: Sequence[Task], placement: Placement, outside: Sequ
         "way": job.way,
         "hosts": list(placement.hosts),
         "ports": list(placement.ports) if placement.ports else None,
+        # Two jobs on one node would meet at the same ports.
+        "shares_nodes": _shares_nodes(job, placement),
         "tf_config": _has_tf_config(job),
         "rank_from_environment": job.way == "mpi" or placement.scheduler == "slurm",
         # Ranks keep step, so fewer threads each is faster. Parameter servers and workers wait for one another by

@@ -6,10 +6,33 @@ Source: TensorFlow's distributed training guide, "TF_CONFIG"; `environment: clou
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 BASE_PORT = 2222
+# Below those that Linux hands out by itself (32768 up) and those of Slurm's own daemons and srun.
+SHARED_PORTS = range(10_000, 30_000)
+JOB_PORTS = 8
+
+
+class TaskConfig(NamedTuple):
+    """The TF_CONFIG of one task on its node. port: where others look for it, 0 when nobody does."""
+
+    text: str
+    port: int
+
+    def taken_port(self) -> int:
+        """The port, if another program on this node has it; else 0."""
+        import socket
+
+        with socket.socket() as held:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what an ended program left is no bar
+            try:
+                held.bind(("", self.port))
+            except OSError:
+                return self.port
+        return 0
 
 
 class Task(NamedTuple):
@@ -40,17 +63,30 @@ def spread(roles: Mapping[str, int], node_count: int) -> list[Task]:
     return [Task(role, index, slot * node_count // len(named)) for slot, (role, index) in enumerate(named)]
 
 
-def addresses(tasks: Sequence[Task], hosts: Sequence[str], ports: Sequence[int] | None = None) -> list[str]:
+def first_port(tasks: Sequence[Task], number: int) -> int:
+    """
+    The port to count up from on nodes that a Slurm job shares with others; number: the job's.
+
+    Jobs have at least 8 ports each, so that two meet when their numbers differ by a multiple of 2,500.
+    """
+    most = max(sum(task.node == node for task in tasks) for node in {task.node for task in tasks})
+    each = max(most, JOB_PORTS)
+    return SHARED_PORTS.start + number % (len(SHARED_PORTS) // each) * each
+
+
+def addresses(
+    tasks: Sequence[Task], hosts: Sequence[str], ports: Sequence[int] | None = None, first: int = BASE_PORT
+) -> list[str]:
     """
     "host:port" of every task, in the order of tasks.
 
-    hosts: name of each node; ports: TCP port of each task, or None to count up from 2222 on every host.
+    hosts: name of each node; ports: TCP port of each task, or None to count up on every host from the first.
     """
     if ports is None:
         taken: dict[str, int] = {}
         ports = []
         for task in tasks:
-            port = taken.get(hosts[task.node], BASE_PORT)
+            port = taken.get(hosts[task.node], first)
             taken[hosts[task.node]] = port + 1
             ports.append(port)
     return [f"{hosts[task.node]}:{port}" for task, port in zip(tasks, ports, strict=True)]
@@ -74,3 +110,19 @@ def tf_configs(
         if only is None or task.name == only:
             own = json.dumps({"type": task.role, "index": task.task_index})
             yield task.name, f'{{"cluster": {shared}, "task": {own}, "environment": "cloud"}}'
+
+
+def own_tf_config(layout: dict[str, Any], hosts: Sequence[str], name: str) -> TaskConfig:
+    """
+    What a task is told on its node.
+
+    layout: of launch/layout.json; hosts: name of each node. Ports are counted up from one that comes from the number
+    of the Slurm job where it shares its nodes.
+    """
+    tasks = [Task(task["role"], task["index"], task["node"]) for task in layout["tasks"]]
+    first = first_port(tasks, int(os.environ["SLURM_JOB_ID"])) if layout.get("shares_nodes") else BASE_PORT
+    all_addresses = addresses(tasks, hosts, layout["ports"], first)
+    own = next(index for index, task in enumerate(tasks) if task.name == name)
+    listens = tasks[own].role not in ("chief", "evaluator")
+    port = int(all_addresses[own].rpartition(":")[2]) if listens else 0
+    return TaskConfig(dict(tf_configs(tasks, all_addresses, only=name))[name], port)
