@@ -18,6 +18,7 @@ from services.oci_registry import OciRegistry
 from tensoryard.cli.env import env
 from tensoryard.environment import Environment, ImageSpec
 from tensoryard.environment.image_builder import ImageBuilder
+from tensoryard.environment.image_folders import files_of
 from tensoryard.environment.spec import Recipe
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, NotFoundError, StoreError, VerificationError
@@ -27,8 +28,9 @@ from tensoryard.registry.oci_manifest import Place
 pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they share
 
 
-def root(environment: Environment) -> Path:
-    return Path(environment.unpacked) / "root"
+def text(environment: Environment, path: str) -> str:
+    """A file of an image."""
+    return Path(files_of(Path(environment.unpacked)).find(path) or "/no/such/file").read_text()
 
 
 def tyard_env(*arguments: str) -> str:
@@ -47,20 +49,17 @@ def test_an_image_has_the_locked_packages_and_those_of_the_system(
     packages = {(package.name, package.version) for package in six_image.packages}
     assert packages == {("six", "1.16.0")}
     assert "six==1.16.0" in images.lock(six_image)
-    (module,) = root(six_image).glob("opt/environment/lib/python3.11/site-packages/six.py")
-    assert list(module.parent.glob("__pycache__/six.cpython-311.pyc"))
-    assert (root(six_image) / "usr/share/tyard-greeting/greeting").read_text() == "from tyard-greeting\n"
-    assert (root(six_image) / "etc/this-is").read_text() == "the base\n"
-    assert (
-        not (root(six_image) / "usr/local/bin/uv").exists()
-        or (root(six_image) / "usr/local/bin/uv").stat().st_size == 0
-    )
+    files = files_of(Path(six_image.unpacked))
+    assert files.find("/opt/environment/lib/python3.11/site-packages/__pycache__/six.cpython-311.pyc")
+    assert text(six_image, "/usr/share/tyard-greeting/greeting") == "from tyard-greeting\n"
+    assert text(six_image, "/etc/this-is") == "the base\n"
+    assert files.find("/usr/local/bin/uv") is None or Path(files.find("/usr/local/bin/uv") or "").stat().st_size == 0
     assert left_behind(images) == []
 
 
 def test_nothing_of_this_machine_is_in_an_image(six_image: Environment) -> None:
     """Certificates and settings of the package index are mounted for a step, and in no layer."""
-    secrets = list((root(six_image) / "run").rglob("*"))
+    secrets = [Path(place) for _, place in files_of(Path(six_image.unpacked)).walk("/run")]
     assert [path for path in secrets if path.is_file() and path.stat().st_size] == []
 
 
@@ -96,7 +95,7 @@ def test_another_machine_takes_it_from_the_registry(
     assert found.image == six_image.image
     assert f"image {six_image.image.rpartition(':')[2][:12]} in {image_registry}: reused" in lines
     assert not (tmp_path / "buildah").exists()
-    assert (root(found) / "etc/this-is").read_text() == "the base\n"
+    assert text(found, "/etc/this-is") == "the base\n"
 
 
 def test_of_two_that_want_an_image_at_once_one_builds_it(images: ImageBuilder, base_image: str) -> None:
@@ -164,11 +163,11 @@ def test_an_image_that_is_there_is_taken_as_it_is(
     digest = push_image(name, variant([], b"theirs\n"))
     found = images.ensure_recipe(SIX, ImageSpec(existing=name), lines.append)
     assert found.image == f"{image_registry}/theirs@{digest}"
-    assert [path.name for path in root(found).rglob("*") if path.is_file()] == ["this-is"]
+    assert [path for path, _ in files_of(Path(found.unpacked)).walk()] == ["/etc", "/etc/this-is"]
     push_image(name, variant([], b"newer\n"))
     assert images.ensure_recipe(SIX, ImageSpec(existing=name), lines.append) == found
     newer = images.ensure_recipe(SIX, ImageSpec(existing=name), lines.append, rebuild=True)
-    assert (root(newer) / "etc/this-is").read_text() == "newer\n"
+    assert text(newer, "/etc/this-is") == "newer\n"
 
 
 def test_an_image_that_is_not_there_is_named(images: ImageBuilder, image_registry: str, lines: list[str]) -> None:
@@ -231,7 +230,7 @@ def test_without_a_registry_an_image_is_on_this_machine(
     builder = ImageBuilder(images.venvs)
     found = builder.ensure_recipe(Recipe(name="alone", python="3.11"), ImageSpec(base=base_image), lines.append)
     assert found.image.startswith("localhost/tensoryard/environments@sha256:")
-    assert (root(found) / "opt/environment/bin/python").is_symlink()
+    assert files_of(Path(found.unpacked)).find("/opt/environment/bin/python")
     assert left_behind(builder) == []
 
 

@@ -11,6 +11,8 @@ from services.images import SIX, left_behind
 from tensoryard.environment import Environment, ImageSpec
 from tensoryard.environment.buildah import PROGRAMS, secrets
 from tensoryard.environment.image_builder import ImageBuilder
+from tensoryard.environment.image_folders import files_of
+from tensoryard.environment.image_layers import Layers
 from tensoryard.environment.spec import Recipe
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError
@@ -20,11 +22,11 @@ pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they sha
 PASSED_OVER = ("var/log/", "var/cache/apt/", "var/cache/ldconfig/", "dev/")
 
 
-def files_of(root: Path) -> dict[str, tuple[int, str]]:
+def contents(files: Layers) -> dict[str, tuple[int, str]]:
     """Mode and SHA-256 (of a link, its target) of every path of an image, without what has times in it."""
     found = {}
-    for path in root.rglob("*"):
-        name = path.relative_to(root).as_posix()
+    for inside, place in files.walk():
+        path, name = Path(place), inside[1:]
         if name.startswith(PASSED_OVER) or name.endswith(".pyc"):
             continue
         content = ""
@@ -57,10 +59,10 @@ def test_a_build_of_the_rendered_folder_by_hand_makes_the_same_image(
 
     said(program, "bud" if program == "buildah" else "build", *options, str(tmp_path / "context"))
     (config,) = json.loads(said("podman", "image", "inspect", f"by-hand-{program}"))
-    found = files_of(Path(said("podman", "image", "mount", f"by-hand-{program}")))
+    found = contents(Layers([said("podman", "image", "mount", f"by-hand-{program}")]))
     said("podman", "image", "unmount", f"by-hand-{program}")
 
-    assert files_of(Path(six_image.unpacked) / "root") == found
+    assert contents(files_of(Path(six_image.unpacked))) == found
     assert config["Config"]["User"] == "1000:1000"
     assert config["Config"]["Labels"]["org.tensoryard.key"] == six_image.hash
 
@@ -73,7 +75,7 @@ def test_podman_builds_where_buildah_is_not(
     wanted = Recipe(name="by-podman", python="3.11", requirements=("six==1.13.0",))
     made = images.ensure_recipe(wanted, ImageSpec(base=base_image), said.append)
     assert "building with podman" in said
-    assert list((Path(made.unpacked) / "root/opt/environment/lib").glob("python3.11/site-packages/six.py"))
+    assert files_of(Path(made.unpacked)).find("/opt/environment/lib/python3.11/site-packages/six.py")
     assert left_behind(images) == []
 
 

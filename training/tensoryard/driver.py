@@ -86,6 +86,7 @@ class RunDriver:
 
     def clear(self) -> None:
         """Give back the disk of a run that has ended and is in the store."""
+        preparing.give_image_back(self.folder)
         if self.mirror.needed and not _kept_here(self.folder).exists():
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -133,6 +134,8 @@ class RunDriver:
         link = self.folder / "environment"
         link.unlink(missing_ok=True)
         link.symlink_to(environment.unpacked or Path(environment.python).parent.parent)
+        if environment.unpacked and not preparing.image_is_kept(self.folder):
+            raise TensoryardError("its image was removed at this very moment", "submit it again")
         self.state.add(
             self.run.add(
                 fact="environment",

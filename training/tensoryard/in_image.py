@@ -15,6 +15,7 @@ import ctypes
 import json
 import os
 import signal
+import stat
 import sys
 
 TYPE_CHECKING = False
@@ -147,18 +148,24 @@ def enter(folder: str, paths: Sequence[str], files: Mapping[str, str]) -> None:
     if os.getppid() != parent:
         raise CannotEnterError("its supervisor is gone")
     mount("none", "/", None, MS_REC | MS_PRIVATE)
+    layers = os.path.join(folder, "layers")
+    numbers = sorted(map(int, os.listdir(layers)), reverse=True)
+    from_above = [os.path.join(layers, str(number)) for number in numbers]
     places = {path: path for path in paths} | dict(files)
     opened = [(os.open(source, os.O_PATH), place) for place, source in places.items()]
-    work, root = os.path.join(folder, "work"), os.path.join(folder, "root")
+    work = os.path.join(folder, "work")
     # In memory: what a script writes outside of its run's folder is gone with it.
     mount("tmpfs", work, "tmpfs", 0, "mode=755")
     for name in ("upper", "scratch", "merged"):
         os.mkdir(os.path.join(work, name))
     # Beforehand: folders of the image may belong to somebody else.
-    make_place(f"{work}/upper", "/proc", "/proc", root)
+    make_place(f"{work}/upper", "/proc", "/proc", from_above)
     for place, source in places.items():
-        make_place(f"{work}/upper", place, source, root)
-    overlay = f"lowerdir={root},upperdir={work}/upper,workdir={work}/scratch"
+        make_place(f"{work}/upper", place, source, from_above)
+    # By short names: the kernel takes one page of options, and images have up to 127 layers.
+    os.chdir(layers)
+    lower = ":".join(map(str, numbers))
+    overlay = f"lowerdir={lower},upperdir={work}/upper,workdir={work}/scratch"
     mount("overlay", f"{work}/merged", "overlay", 0, overlay)
     mount("/proc", f"{work}/merged/proc", None, MS_BIND | MS_REC)
     os.chroot(f"{work}/merged")
@@ -190,15 +197,15 @@ def apart() -> None:
         ) from None
 
 
-def make_place(layer: str, path: str, source: str, root: str) -> None:
+def make_place(layer: str, path: str, source: str, from_above: Sequence[str]) -> None:
     """
     Something to mount a source over, in the layer above an image that may have nothing there, or a link to nowhere.
 
-    root: of the image. Raises CannotEnterError where the way to the path is a link in the image.
+    from_above: the layers of the image. Raises CannotEnterError where the way to the path is a link in the image.
     """
     above = os.path.dirname(path)
     while above != "/":
-        if os.path.islink(root + above):
+        if is_link(from_above, above):
             raise CannotEnterError(f"`{path}` is needed in it, and its `{above}` is a link to elsewhere")
         above = os.path.dirname(above)
     if os.path.isdir(source):
@@ -206,6 +213,21 @@ def make_place(layer: str, path: str, source: str, root: str) -> None:
     else:
         os.makedirs(os.path.dirname(layer + path), exist_ok=True)
         os.close(os.open(layer + path, os.O_CREAT, 0o644))
+
+
+def is_link(from_above: Sequence[str], path: str) -> bool:
+    """Whether a path of an image is a link: in the topmost of its layers that has anything there."""
+    for layer in from_above:
+        here = layer
+        for part in path.split("/")[1:]:
+            here = f"{here}/{part}"
+            try:
+                mode = os.lstat(here).st_mode
+            except FileNotFoundError:
+                break
+            if not stat.S_ISDIR(mode):  # a link, a file, or what hides the layers below
+                return stat.S_ISLNK(mode) and here == layer + path
+    return False
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:

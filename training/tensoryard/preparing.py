@@ -81,6 +81,22 @@ def environment_of(
     return environment, found is not None
 
 
+def image_is_kept(folder: Path) -> bool:
+    """Whether the image that a run's folder leads to is there, and stays there until the run has ended."""
+    from tensoryard.environment.in_use import given
+
+    image = (folder / "environment").readlink()
+    given(image, folder)
+    return (image / "image.json").exists()
+
+
+def give_image_back(folder: Path) -> None:
+    """Let the image of a run go that has ended; one that was in none is left as it is."""
+    from tensoryard.environment.in_use import given_back
+
+    given_back(folder)
+
+
 def lay_out_support(folder: Path) -> None:
     """What tyard has beside and inside of the user's script."""
     # `rank.py` is not imported here: what it needs on the node would slow the start of every run.

@@ -60,10 +60,10 @@ class BuilderByRuntime:
         """The environment with a hash, or with one that begins so, or the newest with this name."""
         return chosen(self.list(), wanted)
 
-    def prune(self, unused_days: float | None = 30, dry_run: bool = True) -> tuple[Pruned, ...]:
+    def prune(self, unused_days: float | None = 30, dry_run: bool = True, free_bytes: int = 0) -> tuple[Pruned, ...]:
         """As `VenvBuilder.prune`, images too. Those in a registry stay there."""
-        images = self.images.prune(unused_days, dry_run) if self._has_images() else ()
-        return (*self.venvs.prune(unused_days, dry_run), *images)
+        images = self.images.prune(unused_days, dry_run, free_bytes) if self._has_images() else ()
+        return (*self.venvs.prune(unused_days, dry_run, free_bytes), *images)
 
     def _has_images(self) -> bool:
         return (self.venvs.cache / "images").is_dir()

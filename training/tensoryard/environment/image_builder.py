@@ -11,7 +11,6 @@ see `ImageRecords`. The key of an image is made of the Dockerfile and all that i
 registry; where the store says which digest that is, the tag is not asked.
 """
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -25,7 +24,7 @@ import msgspec
 
 from tensoryard.environment import Environment, EnvironmentSpec, ImageSpec, Log, Package, buildah, locking
 from tensoryard.environment.image import PREFIX, ImageInputs, parse_reference
-from tensoryard.environment.image_folders import ImageFolders, short, size_of
+from tensoryard.environment.image_folders import ImageFolders, files_of, short, size_of
 from tensoryard.environment.image_inputs import inputs_now, place_of, resolve, spec_key, write_context
 from tensoryard.environment.image_records import ImageRecords, Pin
 from tensoryard.environment.image_unpack import OciFolder
@@ -88,8 +87,8 @@ class ImageBuilder:
         asked = self._asked(key)
         if asked is None or (_is_pinned(image) and asked.number != self.records.newest_pin(key)):
             return None  # or moved by another machine
-        found = asked.environment
-        return found if self.folders.find(found.image.partition("@")[2]) else None
+        unpacked = self.folders.find(asked.environment.image.partition("@")[2])
+        return msgspec.structs.replace(asked.environment, unpacked=str(unpacked)) if unpacked else None
 
     def ensure_recipe(
         self,
@@ -104,7 +103,8 @@ class ImageBuilder:
             return found
         if not sys.platform.startswith("linux"):
             raise EnvironmentBuildError("runtime: images are built and run on Linux", hint="leave `runtime` out")
-        self._images.mkdir(parents=True, exist_ok=True)
+        for folder in (self._images, self.folders.folder):
+            folder.mkdir(parents=True, exist_ok=True)
         key = spec_key(wanted, image)
         with locking.held(self._flock(key), "the image of this environment", log):
             if not rebuild and (found := self.find_recipe(wanted, image)):
@@ -149,26 +149,14 @@ class ImageBuilder:
         }
         return [*found.values()]
 
-    def prune(self, unused_days: float | None, dry_run: bool) -> tuple[Pruned, ...]:
-        """
-        The images not used for unused_days (None: all), removed from this machine unless dry_run.
-
-        One that a running process is in, or that is being unpacked, stays.
-        """
-        before = time.time() - (unused_days or 0) * 86400
+    def prune(self, unused_days: float | None, dry_run: bool, free_bytes: int = 0) -> tuple[Pruned, ...]:
+        """The images that `ImageFolders.prune` removes, from this machine only, and their layers in buildah."""
+        known = {Path(environment.unpacked): environment for environment in self.list()}
         pruned = []
-        for environment in self.list():
-            folder = Path(environment.unpacked)
-            used_at = (folder / "used").stat().st_mtime
-            if (unused_days is not None and used_at > before) or self.folders.is_busy(folder):
-                continue
-            if locking.is_held(self._flock(f"build-{environment.hash}")):
-                continue
-            pruned.append(
-                Pruned(hash=environment.hash, name=environment.name, own_bytes=environment.own_bytes, used_at=used_at)
-            )
-            if not dry_run:
-                self.folders.remove(folder)
+        for gone in self.folders.prune(unused_days, free_bytes, dry_run):
+            environment = known.get(gone.folder)
+            name, key = (environment.name, environment.hash) if environment else ("", gone.folder.name[:16])
+            pruned.append(Pruned(hash=key, name=name, own_bytes=gone.own_bytes, used_at=gone.used_at))
         storage = self.cache / "buildah"
         if pruned and not dry_run and storage.is_dir():
             buildah.Buildah(storage).forget([one.hash for one in pruned])
@@ -194,9 +182,10 @@ class ImageBuilder:
     def lock(self, environment: Environment) -> str:
         """The lock of an image's Python packages, as it lies in the image; "" for an image that is not ours."""
         text = ""
+        files = files_of(Path(environment.unpacked))
         for name in ("framework.lock", "requirements.lock"):
-            with contextlib.suppress(FileNotFoundError):
-                text += (Path(environment.unpacked) / "root" / "opt" / name).read_text(encoding="utf-8")
+            if found := files.find(f"/opt/{name}"):
+                text += Path(found).read_text(encoding="utf-8")
         return text
 
     def inputs(self, wanted: Recipe, image: ImageSpec, log: Log) -> ImageInputs:

@@ -1,27 +1,25 @@
 """
-An image's files laid out in a folder: each layer checked against its digest while it is read, then applied.
+What an image is made of, and its layers laid out in folders, each checked against its digest while it is read.
 
-All files belong to whoever unpacks, as without root they must; devices and set-user-id bits are left out.
-Source: https://github.com/opencontainers/image-spec/blob/main/layer.md (whiteouts), manifest.md, config.md
+Source: https://github.com/opencontainers/image-spec/blob/main/manifest.md, config.md
 """
 
-import contextlib
 import gzip
 import hashlib
-import os
+import http.client
 import platform
-import shutil
-import stat
 import tarfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, NamedTuple, Protocol, cast
 
 import msgspec
 
-from tensoryard.environment import Log, interruption
+from tensoryard.environment import interruption
+from tensoryard.environment.image_layers import LayerFolder, Layers
 from tensoryard.errors import EnvironmentBuildError, VerificationError
-from tensoryard.text import size
+from tensoryard.registry.oci_client import BrokenRequestError
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _PIECE_BYTES = 1 << 20
@@ -56,9 +54,24 @@ class OciFolder:
         return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 
-def unpack(source: ImageSource, digest: str, folder: Path, log: Log) -> Mapping[str, Any]:
+class Layer(NamedTuple):
+    """A layer as an image's manifest names it."""
+
+    digest: str
+    size_bytes: int
+    kind: str
+
+
+class Described(NamedTuple):
+    """What an image is made of; layers: the lowest first; config: its configuration."""
+
+    config: Mapping[str, Any]
+    layers: tuple[Layer, ...]
+
+
+def described(source: ImageSource, digest: str) -> Described:
     """
-    The configuration of an image whose files now lie in a new folder.
+    What an image is made of.
 
     Raises EnvironmentBuildError for an image that this machine cannot run, VerificationError for bytes that do not
     have their digest.
@@ -71,17 +84,33 @@ def unpack(source: ImageSource, digest: str, folder: Path, log: Log) -> Mapping[
     wanted = _machine()
     if config.get("architecture") != wanted:
         raise EnvironmentBuildError(f"image {digest}: is for {config.get('architecture')}, this machine is {wanted}")
+    layers = (Layer(layer["digest"], layer["size"], layer["mediaType"]) for layer in manifest["layers"])
+    return Described(config, tuple(layers))
+
+
+def unpack_layer(source: ImageSource, layer: Layer, folder: Path, below: Layers) -> int:
+    """
+    The size of a layer's files, which now lie in a new folder, to be put above others.
+
+    Raises VerificationError for bytes that do not have their digest, StoreError where not all came; then the folder
+    is worth nothing.
+    """
     folder.mkdir()
-    layers = manifest["layers"]
-    log(f"unpacking {len(layers)} layers, {size(sum(layer['size'] for layer in layers))}")
-    for layer in layers:
-        with source.open_blob(layer["digest"]) as file:
-            reader = _Reader(file)
-            _apply(layer["mediaType"], reader, folder)
+    with source.open_blob(layer.digest) as file:
+        reader = _Reader(file)
+        try:
+            size_bytes = _apply(layer.kind, reader, LayerFolder(folder, below))
             while reader.read():  # what pads the archive belongs to its digest
                 pass
-            _check(layer["digest"], reader.sha256.hexdigest())
-    return config
+            _check(layer.digest, reader.sha256.hexdigest())
+        except VerificationError:
+            if reader.size_bytes < layer.size_bytes and not reader.read():
+                raise BrokenRequestError(
+                    f"image: of `{layer.digest}` came {reader.size_bytes:,} of {layer.size_bytes:,} bytes",
+                    hint="the registry, or the way to it, broke off: try again",
+                ) from None
+            raise
+    return size_bytes
 
 
 def _manifest(source: ImageSource, digest: str) -> dict[str, Any]:
@@ -116,133 +145,33 @@ class _Reader:
         self._piece = b""
         self._at = 0
         self.sha256 = hashlib.sha256()
+        self.size_bytes = 0
 
     def read(self, count: int = _PIECE_BYTES) -> bytes:
         if self._at == len(self._piece):
             interruption.look()
-            self._piece, self._at = self._file.read(_PIECE_BYTES), 0
+            try:
+                self._piece, self._at = self._file.read(_PIECE_BYTES), 0
+            except (OSError, http.client.HTTPException):
+                self._piece, self._at = b"", 0  # what is missing is seen at the end
             self.sha256.update(self._piece)
+            self.size_bytes += len(self._piece)
         found = self._piece[self._at : self._at + count]
         self._at += len(found)
         return found
 
 
-def _apply(kind: str, reader: _Reader, folder: Path) -> None:
+def _apply(kind: str, reader: _Reader, folder: LayerFolder) -> int:
     stream = cast("IO[bytes]", reader)
     if kind.endswith(("+gzip", ".gzip")):
         stream = cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
     elif not kind.endswith(".tar"):
         raise EnvironmentBuildError(f"image: a layer is of the kind `{kind}`, known are tar and tar+gzip")
-    tree = _Tree(str(folder))
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=_PIECE_BYTES) as archive:
             for member in archive:
-                tree.add(member, archive)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+                folder.add(member, archive)
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise VerificationError(f"image: a layer cannot be read: {error}") from None
-    tree.close()
-
-
-class _Tree:
-    """One layer as it is applied to what the layers below have left."""
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._added: set[str] = set()
-        self._times: dict[str, float] = {}
-        self._parents: dict[str, str] = {}
-
-    def add(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
-        parent, _, name = member.name.strip("/").removeprefix("./").rpartition("/")
-        if name in ("", "."):
-            return
-        if name == ".." or ".." in parent.split("/"):
-            raise VerificationError(f"image: a layer holds the path `{member.name}`, which leads out of it")
-        above = self._inside(parent)
-        if name == ".wh..wh..opq":
-            for entry in os.listdir(above):
-                if f"{above}/{entry}" not in self._added:
-                    self._remove(f"{above}/{entry}")
-            return
-        if name.startswith(".wh."):
-            self._remove(f"{above}/{name.removeprefix('.wh.')}")
-            return
-        path = f"{above}/{name}"
-        self._added.add(path)
-        if member.isdir():
-            if not _is_folder(path):
-                self._remove(path)
-                os.mkdir(path)
-            os.chmod(path, (member.mode & 0o777) | 0o700)
-            self._times[path] = member.mtime
-            return
-        self._remove(path)
-        if member.isfile():
-            content = archive.extractfile(member)
-            assert content is not None
-            with open(path, "xb") as file:
-                shutil.copyfileobj(content, file, _PIECE_BYTES)
-            os.chmod(path, member.mode & 0o777)
-            # Byte code is good for the source of one time only.
-            os.utime(path, (member.mtime, member.mtime))
-        elif member.islnk():
-            folder, _, target = member.linkname.strip("/").removeprefix("./").rpartition("/")
-            os.link(f"{self._inside(folder)}/{target}", path, follow_symlinks=False)
-        elif member.issym():
-            os.symlink(member.linkname, path)
-            self._parents.clear()
-
-    def close(self) -> None:
-        """Once nothing more comes into them, the times of folders."""
-        for path, at in self._times.items():
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(path, (at, at), follow_symlinks=False)
-
-    def _remove(self, path: str) -> None:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return
-        except (IsADirectoryError, PermissionError):
-            shutil.rmtree(path)
-        self._parents.clear()
-
-    def _inside(self, parent: str) -> str:
-        """The folder that a path of the image is, made if need be; links are followed as they would be inside."""
-        if parent in self._parents:
-            return self._parents[parent]
-        here, todo, links = "", parent.split("/")[::-1], 0
-        while todo:
-            part = todo.pop()
-            if part in ("", "."):
-                continue
-            if part == "..":
-                here = here.rpartition("/")[0]
-                continue
-            path = f"{self._root}{here}/{part}"
-            try:
-                mode = os.lstat(path).st_mode
-            except FileNotFoundError:
-                os.mkdir(path)
-                mode = stat.S_IFDIR
-            if stat.S_ISLNK(mode):
-                links += 1
-                target = os.readlink(path)
-                if links > 40:
-                    raise VerificationError(f"image: the links of `{parent}` lead in a circle")
-                here = "" if target.startswith("/") else here
-                todo += target.split("/")[::-1]
-            elif stat.S_ISDIR(mode):
-                here = f"{here}/{part}"
-            else:
-                raise VerificationError(f"image: a layer has something below the file `{here}/{part}`")
-        found = f"{self._root}{here}"
-        self._parents[parent] = found
-        return found
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        return False
+    folder.close()
+    return folder.size_bytes

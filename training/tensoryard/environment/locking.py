@@ -38,9 +38,30 @@ def held(path: Path, what: str, log: Log) -> Iterator[bool]:
         yield waited
 
 
-def _taken(file: IO[str]) -> bool:
+@contextlib.contextmanager
+def shared(path: Path, what: str, log: Log) -> Iterator[None]:
+    """Hold the lock of a file with others who hold it so; `alone` then finds that somebody does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        if not _taken(file, fcntl.LOCK_SH):
+            log(f"waiting for {what}")
+            while not _taken(file, fcntl.LOCK_SH):
+                interruption.look()
+                time.sleep(interruption.LOOK_SECONDS)
+        yield
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """Whether nobody else holds the lock of a file, which is then held while the block runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        yield _taken(file)
+
+
+def _taken(file: IO[str], how: int = fcntl.LOCK_EX) -> bool:
     with contextlib.suppress(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, how | fcntl.LOCK_NB)
         return True
     return False
 

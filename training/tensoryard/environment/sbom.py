@@ -5,7 +5,6 @@ The folders say what is there, the lock adds the digests that each package was c
 Source: https://cyclonedx.org/docs/1.6/json/, https://github.com/package-url/purl-spec
 """
 
-import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ import msgspec
 
 from tensoryard.environment import Environment
 from tensoryard.environment.image import entries
+from tensoryard.environment.image_folders import files_of
+from tensoryard.environment.image_layers import Layers
 from tensoryard.environment.resolve import pins
 
 Component = dict[str, Any]
@@ -32,8 +33,8 @@ def bill_of_materials(environment: Environment, lock: str, version: str) -> dict
     lock: as `EnvironmentBuilder.lock` returns it; version: of Tensoryard.
     """
     if environment.image:
-        root = Path(environment.unpacked) / "root"
-        found = [*_debian(root), *_python(root, lock), *_fetched_pythons(root)]
+        files = files_of(Path(environment.unpacked))
+        found = [*_debian(files), *_python(files, lock), *_fetched_pythons(files)]
         repository, _, digest = environment.image.partition("@")
         name = repository.rpartition("/")[2]
         purl = f"pkg:oci/{_quoted(name)}@{_quoted(digest)}?repository_url={_quoted(repository)}"
@@ -41,7 +42,7 @@ def bill_of_materials(environment: Environment, lock: str, version: str) -> dict
     else:
         root = Path(environment.python).parents[1]
         by_conda = list(_conda(root))
-        found = [*by_conda, *_python(root, lock)]
+        found = [*by_conda, *_python(Layers([str(root)]), lock)]
         if not by_conda:
             found.append(_generic_python(environment.python_version))
         purl = f"pkg:generic/{_quoted(environment.name)}@{environment.hash}"
@@ -64,25 +65,20 @@ def bill_of_materials(environment: Environment, lock: str, version: str) -> dict
     }
 
 
-def _python(root: Path, lock: str) -> Iterator[Component]:
+def _python(files: Layers, lock: str) -> Iterator[Component]:
     """Distributions anywhere in a tree: those of the base are inside of an image too."""
     locked = {
         pin: re.findall(r"sha256:([0-9a-f]{64})", entry) for entry in entries(lock) for pin in pins(entry).items()
     }
-    for parent, folders, _ in os.walk(root):
-        for folder in folders:
-            if not folder.endswith(".dist-info"):
-                continue
-            try:
-                text = (Path(parent) / folder / "METADATA").read_text(encoding="utf-8", errors="replace")
-            except FileNotFoundError:
-                continue
-            said = HeaderParser().parsestr(text)
-            name, version = re.sub(r"[-_.]+", "-", said["Name"]).lower(), said["Version"]
-            component = _component("library", name, version, f"pkg:pypi/{name}@{_quoted(version)}")
-            if sha256 := locked.get((name, version)) or locked.get((name, "")):  # "": an address
-                component["hashes"] = [{"alg": "SHA-256", "content": digest} for digest in sha256]
-            yield component
+    for path, place in files.walk():
+        if not path.endswith(".dist-info/METADATA"):
+            continue
+        said = HeaderParser().parsestr(Path(place).read_text(encoding="utf-8", errors="replace"))
+        name, version = re.sub(r"[-_.]+", "-", said["Name"]).lower(), said["Version"]
+        component = _component("library", name, version, f"pkg:pypi/{name}@{_quoted(version)}")
+        if sha256 := locked.get((name, version)) or locked.get((name, "")):  # "": an address
+            component["hashes"] = [{"alg": "SHA-256", "content": digest} for digest in sha256]
+        yield component
 
 
 def _conda(root: Path) -> Iterator[Component]:
@@ -95,14 +91,15 @@ def _conda(root: Path) -> Iterator[Component]:
         yield component
 
 
-def _debian(root: Path) -> Iterator[Component]:
+def _debian(files: Layers) -> Iterator[Component]:
     """What dpkg has installed, and what images without dpkg say in its place."""
-    system = _os_release(root)
+    system = _os_release(files)
     distribution = system.get("ID", "debian")
     release = f"{distribution}-{system['VERSION_ID']}" if "VERSION_ID" in system else ""
-    folder = root / "var" / "lib" / "dpkg"
-    files = [folder / "status", *sorted((folder / "status.d").glob("*"))]
-    text = "\n\n".join(path.read_text(encoding="utf-8", errors="replace") for path in files if path.is_file())
+    folder = "/var/lib/dpkg"
+    paths = [f"{folder}/status", *(path for path, _ in files.walk(f"{folder}/status.d"))]
+    places = [Path(place) for path in paths if (place := files.find(path))]
+    text = "\n\n".join(place.read_text(encoding="utf-8", errors="replace") for place in places if place.is_file())
     for stanza in re.split(r"\n{2,}", text):
         said = HeaderParser().parsestr(stanza.strip())
         if not said["Package"] or (said["Status"] or "install ok installed").split()[-1] != "installed":
@@ -114,21 +111,25 @@ def _debian(root: Path) -> Iterator[Component]:
         yield _component("library", name, version, purl)
 
 
-def _fetched_pythons(root: Path) -> Iterator[Component]:
+def _fetched_pythons(files: Layers) -> Iterator[Component]:
     """Interpreters that uv put into an image whose base has none of that version."""
-    for path in (root / "opt" / "python").glob("cpython-*.*.*-*"):
-        if not path.is_symlink():
-            yield _generic_python(path.name.split("-")[1])
+    for name in files.names("/opt/python"):
+        # Beside it lies a link for its minor version.
+        if (
+            re.match(r"cpython-\d+\.\d+\.\d+-", name)
+            and not Path(files.find(f"/opt/python/{name}") or "").is_symlink()
+        ):
+            yield _generic_python(name.split("-")[1])
 
 
 def _generic_python(version: str) -> Component:
     return _component("application", "python", version, f"pkg:generic/python@{_quoted(version)}")
 
 
-def _os_release(root: Path) -> dict[str, str]:
-    for path in (root / "usr" / "lib" / "os-release", root / "etc" / "os-release"):
-        if path.is_file():
-            lines = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
+def _os_release(files: Layers) -> dict[str, str]:
+    for path in ("/usr/lib/os-release", "/etc/os-release"):
+        if place := files.follow(path):
+            lines = (line.partition("=") for line in Path(place).read_text(encoding="utf-8").splitlines())
             return {name: value.strip("\"'") for name, _, value in lines}
     return {}
 

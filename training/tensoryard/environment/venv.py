@@ -137,19 +137,21 @@ class VenvBuilder:
         """
         return chosen(self.list(), environment_hash)
 
-    def prune(self, unused_days: float | None = 30, dry_run: bool = True) -> tuple[Pruned, ...]:
+    def prune(self, unused_days: float | None = 30, dry_run: bool = True, free_bytes: int = 0) -> tuple[Pruned, ...]:
         """
-        The environments not used for unused_days (None: all of them), removed unless dry_run.
+        The environments not used for unused_days (None: all of them), and then of the others those used longest ago
+        until free_bytes are free; removed unless dry_run.
 
         One that a running process uses, or that is being built, stays. Locks stay, so a later run gets the
         same packages again; Horovod's wheels stay unless all environments go.
         """
         before = time.time() - (unused_days or 0) * 86400
         pruned = []
-        for environment in self.list():
+        used = {one: (self._folder(one.hash) / "used").stat().st_mtime for one in self.list()}
+        free = shutil.disk_usage(self._environments).free if used else 0
+        for environment, used_at in sorted(used.items(), key=lambda item: item[1]):
             folder = self._folder(environment.hash)
-            used_at = (folder / "used").stat().st_mtime
-            if (unused_days is not None and used_at > before) or in_use(folder):
+            if (unused_days is not None and used_at > before and free >= free_bytes) or in_use(folder):
                 continue
             if locking.is_held(self._flock(environment.hash)):
                 continue
@@ -157,6 +159,7 @@ class VenvBuilder:
                 hash=environment.hash, name=environment.name, own_bytes=environment.own_bytes, used_at=used_at
             )
             pruned.append(one)
+            free += one.own_bytes
             if not dry_run:
                 self._remove(folder)
         if not dry_run:
