@@ -36,7 +36,8 @@ def main(stack: str) -> str | None:
 
     def heard(event: auto.EngineEvent) -> None:
         if event.diagnostic_event is not None and event.diagnostic_event.severity == "error":
-            failed.append(" ".join(event.diagnostic_event.message.split()))
+            resource = (event.diagnostic_event.urn or "").rpartition("::")[2]
+            failed.append(f"{resource}: {' '.join(event.diagnostic_event.message.split())}".removeprefix(": "))
 
     try:
         workspace = _Workspace(work_dir=str(ROOT), program=program)

@@ -317,3 +317,24 @@ def test_without_pulumi_it_says_what_is_missing(
 
     assert "error: pulumi up: " in talk
     assert (checkout / "stacks" / "Pulumi.prod.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ('{"local": {"slurm": {}}}', "compute_targets: got the name `local`, which is another target's"),
+        ('{"gpucluster": {"slurm": {}}}', "got the name `gpucluster`, which is another target's"),
+        ('{"": {"slurm": {}}}', "got the name ``, which is no name"),
+        ('{"gpu": {"slurm": {"partition": "a b"}}}', "compute_targets: slurm: partition: got `a b`"),
+        ('{"gpu": {"slurm": {"partitoin": "gpu"}}}', "unknown field `partitoin`"),
+        ('{"gpu": "gpu"}', 'compute_targets.gpu: got `gpu`, expected {"slurm": {...}}'),
+    ],
+)
+def test_names_that_cannot_be_are_told_with_the_file(ws: Workspace, targets: str, message: str) -> None:
+    file = ws.root / "workspace.json"
+    file.write_text(file.read_text().rstrip("}") + '}}}, "compute_targets": ' + targets + "}")
+    with pytest.raises(UsageError) as caught:
+        ws.settings()
+
+    assert str(file) in caught.value.message
+    assert message in caught.value.message

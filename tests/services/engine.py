@@ -6,6 +6,7 @@ process, for the language host, which would start it in one of its own, is not a
 """
 
 import contextlib
+import os
 import runpy
 import shutil
 import stat
@@ -84,6 +85,12 @@ class Engine:
         shutil.copytree(ROOT / "stacks", self.project / "stacks")
         self._install_stand_in()
         self._stacks: dict[str, auto.Stack] = {}
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a process of its own needs to use this Pulumi."""
+        path = os.pathsep.join([str(Path(self._command.command).parent), os.environ.get("PATH", "")])
+        return {**os.environ, **self._env, "PATH": path}
 
     def config(self, stack: str, key: str, value: str, path: bool = False) -> None:
         """`pulumi config set`, with --path for a key such as clusters[0].maxNodes."""

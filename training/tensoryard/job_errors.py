@@ -68,7 +68,7 @@ def explained(
     if "..." in at:
         # msgspec does not say which entry of a mapping it is: the first that is refused by itself.
         number = at.index("...")
-        at = (*at[:number], _refused(fields, at[:number]), *at[number + 1 :])
+        at = (*at[:number], _refused(struct, fields, at[:number]), *at[number + 1 :])
     unknown = re.search(r"unknown field `(.+)`", rule)
     if unknown:
         name = unknown[1]
@@ -106,6 +106,8 @@ def _expected(rule: str, at: FieldPath) -> str:
         return "`mpi`, `multi_worker_mirrored` or `parameter_server: {...}`"
     if at == ("compute_target",):
         return "a name such as `local`, or `slurm: {...}`"
+    if at[:1] == ("compute_targets",) and len(at) == 2:
+        return '{"slurm": {...}}'
     if at[:1] == ("script_params",) and len(at) == 2:
         return f"text, a number, nothing or {_REFERENCE}"
     if at[:1] == ("inputs",) and len(at) == 2:
@@ -147,9 +149,9 @@ def _value(fields: Any, at: FieldPath) -> Any:
     return fields
 
 
-def _refused(fields: dict[str, Any], at: FieldPath) -> str:
+def _refused(struct: Any, fields: dict[str, Any], at: FieldPath) -> str:
     """The name of the first entry of a mapping whose value its field does not take."""
-    field = next(field for field in msgspec.structs.fields(Job) if field.name == at[0])
+    field = next(field for field in msgspec.structs.fields(struct) if field.name == at[0])
     for name, value in _value(fields, at).items():
         try:
             msgspec.convert({name: value}, field.type)
@@ -164,6 +166,8 @@ def _known_fields(at: FieldPath) -> list[str]:
         struct = ParameterServer if len(at) > 1 else ParameterServerTraining
     elif at[:1] == ("compute_target",):
         struct = SlurmOptions if len(at) > 1 else SlurmTarget
+    elif at[:1] == ("compute_targets",):
+        struct = SlurmOptions if len(at) > 2 else SlurmTarget
     elif at:
         struct = DatastoreReference
     return [field.name for field in msgspec.structs.fields(struct)]
