@@ -412,14 +412,14 @@ def test_ctrl_c_leaves_no_part_and_the_next_call_does_the_rest(store: Store, tmp
         raise KeyboardInterrupt
 
     class Interrupted(Counting):
-        def read(self, key: str, *where: int) -> bytes:
+        def view(self, key: str, *where: int) -> memoryview:
             if key.startswith("data/") and next(count) >= 10:
                 if pressed.acquire(blocking=False):
                     main = threading.main_thread().ident
                     assert main is not None
                     signal.pthread_kill(main, signal.SIGINT)
                 handled.wait()
-            return super().read(key, *where)
+            return memoryview(self.read(key, *where))
 
     interrupted: Any = Interrupted(store)
     how = {"whole_paths": False, "overwrite": False, "show_progress": False}

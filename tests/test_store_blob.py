@@ -72,6 +72,7 @@ OPERATIONS: dict[str, Callable[[BlobStore, Path], Any]] = {
     "append nothing": lambda store, path: store.append("m/fresh", b""),
     "read": lambda store, path: store.read("m/old", 1),
     "read much": lambda store, path: store.read("m/big", 3, 1 << 20),
+    "view": lambda store, path: bytes(store.view("m/big", 3, 1 << 20)),
     "read all": lambda store, path: store.read("m/big"),
     "stat": lambda store, path: store.stat("m/old") is not None,
     "list": lambda store, path: [entry[:2] for entry in store.list("m/")],

@@ -115,6 +115,9 @@ class Reads:
         self.count += len(data) if key.startswith("data/") else 0
         return data
 
+    def view(self, key: str, *where: int) -> memoryview:
+        return memoryview(self.read(key, *where))
+
 
 @pytest.fixture
 def entry(blob_account: BlobAccount, source: Path) -> Entry:

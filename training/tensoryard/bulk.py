@@ -5,12 +5,13 @@ from threading import Condition, Event, Lock
 from typing import NamedTuple, Protocol, TypeVar
 
 from tensoryard.errors import StoreError, TensoryardError
+from tensoryard.store.buffers import kept
 
 # On a folder; more on a network, where a worker waits most of the time.
 AT_ONCE = 8
 AT_ONCE_AWAY = 16
 # What of a file is in memory, at most: of a larger one pieces go side by side already.
-_HELD_BYTES = 64 << 20
+HELD_BYTES = 64 << 20
 # Of all files that are under way together.
 _ROOM_BYTES = 192 << 20
 # The account is away or a role is missing: the rest would fail too, each after all its tries.
@@ -41,11 +42,19 @@ class Failed(NamedTuple):
     error: TensoryardError
 
 
-def each_file(items: Sequence[Item], work: Callable[[Item, Event], None], at_once: int, verb: str) -> None:
+def each_file(
+    items: Sequence[Item],
+    work: Callable[[Item, Event], None],
+    at_once: int,
+    verb: str,
+    *,
+    held_bytes: int = HELD_BYTES,
+) -> None:
     """
     Do work for every file, whatever becomes of the others.
 
-    work: given the file and an event, upon which it stops by raising Stopped; verb: such as "uploaded".
+    work: given the file and an event, upon which it stops by raising Stopped; verb: such as "uploaded";
+    held_bytes: what of a file is in memory, at most.
     Raises one StoreError for all that failed (the error itself when there was one file only), and what Ctrl-C
     raises, once nothing is under way.
     """
@@ -96,7 +105,7 @@ def each_file(items: Sequence[Item], work: Callable[[Item, Event], None], at_onc
                 item = next(queue, None)
             if item is None:
                 return
-            takes = min(item.size_bytes, _HELD_BYTES)
+            takes = min(item.size_bytes, held_bytes)
             enter(takes)
             try:
                 if not stop.is_set():
@@ -118,8 +127,9 @@ def each_file(items: Sequence[Item], work: Callable[[Item, Event], None], at_onc
 
     pool = ThreadPoolExecutor(at_once, "tyard-file")
     try:
-        for one in [pool.submit(worker) for _ in range(min(at_once, len(items)))]:
-            one.result()
+        with kept():
+            for one in [pool.submit(worker) for _ in range(min(at_once, len(items)))]:
+                one.result()
     finally:
         _whatever_is_pressed(end)
     if failed:

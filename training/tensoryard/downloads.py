@@ -14,7 +14,7 @@ from tensoryard.progress import shown
 from tensoryard.store import Entry, Store, is_folder, keys
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.sums import Sums
-from tensoryard.store.transfer import PART_PREFIX, fetch, remove_parts, sha256_file
+from tensoryard.store.transfer import HELD_BYTES, PART_PREFIX, fetch, remove_parts, sha256_file
 
 
 class Fetching(NamedTuple):
@@ -85,7 +85,7 @@ class Download:
                 progress.file_done()
 
             try:
-                each_file(self._fetching, get, _at_once(self.store), "downloaded")
+                each_file(self._fetching, get, _at_once(self.store), "downloaded", held_bytes=HELD_BYTES)
             finally:
                 self._sums.flush()
         return Transferred(len(self._fetching), size_bytes, self.same)

@@ -131,7 +131,7 @@ def _put_file(
 
     whole = hashlib.sha256()
 
-    def sent(data: bytes) -> None:
+    def sent(data: bytes | memoryview) -> None:
         if hashed:
             whole.update(data)
         advance(len(data))

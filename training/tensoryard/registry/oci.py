@@ -125,7 +125,7 @@ def _checked(store: Store, file: FileRecord) -> Iterator[bytes]:
             yield last
         whole.update(chunk)
         count += len(chunk)
-        last = chunk
+        last = bytes(chunk)
     if count != file.size_bytes or whole.hexdigest() != file.sha256:
         raise VerificationError(f"`{file.path}`: `{file.key}` has other bytes than were recorded")
     yield last

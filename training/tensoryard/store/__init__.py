@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-Sent = Callable[[bytes], None]
+# Bytes in memory that may be used for others afterwards.
+Sent = Callable[[bytes | memoryview], None]
 
 
 class Entry(NamedTuple):
@@ -72,6 +73,10 @@ class Store(Protocol):
 
         Raises NotFoundError when the key is absent.
         """
+        ...
+
+    def view(self, key: str, offset: int, length: int) -> memoryview:
+        """The same bytes for whom they only pass through: a copy costs the processor as much as getting them."""
         ...
 
     def stat(self, key: str) -> Entry | None:

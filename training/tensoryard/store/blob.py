@@ -45,7 +45,7 @@ class BlobStore:
         self.account = account
         self._clients = Clients(account, patience or Patience())
         self._index = Index(self._clients, warn)
-        self._appends = Appends(self._clients, self._read, self._appended)
+        self._appends = Appends(self._clients, lambda *part: bytes(self._read(*part)), self._appended)
 
     def __repr__(self) -> str:
         return f"BlobStore({self.account.endpoint!r})"
@@ -80,7 +80,13 @@ class BlobStore:
         """See `Store.read`. All of it is of one moment: it is one request."""
         check_key(key)
         with plain(self.account, key, "reading"):
-            return self._read(key, offset, length)
+            return bytes(self._read(key, offset, length))
+
+    def view(self, key: str, offset: int, length: int) -> memoryview:
+        """See `Store.view`."""
+        check_key(key)
+        with plain(self.account, key, "reading"):
+            return memoryview(self._read(key, offset, length))
 
     def stat(self, key: str) -> Entry | None:
         """See `Store.stat`."""
@@ -195,7 +201,7 @@ class BlobStore:
         found = self._stat(key)
         return None if found is None else found.size_bytes
 
-    def _read(self, key: str, offset: int, length: int | None) -> bytes:
+    def _read(self, key: str, offset: int, length: int | None) -> bytes | memoryview:
         if (offset == 0 and length is None) or (length is not None and _FAST_READ_FROM <= length <= _FAST_READ_TO):
             data = self._read_fast(key, offset, length)
             if data is not None:
@@ -225,7 +231,7 @@ class BlobStore:
                 return b""
             raise
 
-    def _read_fast(self, key: str, offset: int, length: int | None) -> bytes | None:
+    def _read_fast(self, key: str, offset: int, length: int | None) -> bytes | memoryview | None:
         fast = self._clients.fast(self.account.container_of(key))
         if fast is None:
             return None
@@ -234,7 +240,7 @@ class BlobStore:
 
         try:
             if length is not None:
-                return bytes(obstore.get_range(fast, key, start=offset, length=length))
+                return memoryview(obstore.get_range(fast, key, start=offset, length=length))
             found = obstore.get(fast, key)
             # What is empty may be a folder of a hierarchical namespace.
             return (found.bytes().to_bytes() or None) if found.meta["size"] <= _FAST_READ_TO else None

@@ -31,6 +31,8 @@ _COPY_BYTES = 1 << 20
 _SLOWEST_BYTES_S = 32 << 10
 # How often the patience for one byte may pass before obstore has all of them.
 _FAST_AT_MOST = 20
+# What the largest value that is sent by one request takes on the slowest line.
+_LARGEST_S = (64 << 20) / _SLOWEST_BYTES_S
 # One request for a whole value, which is then of one moment, and no second round for what is large.
 _ONE_REQUEST_BYTES = 5000 << 20
 
@@ -112,7 +114,7 @@ class Clients:
         self._lock = Lock()
         self._pid = 0
         self._containers: dict[str, ContainerClient] = {}
-        self._fast: dict[str, AzureStore] = {}
+        self._fast: dict[tuple[str, bool], AzureStore] = {}
         _all_clients.add(self)
 
     def blob(self, key: str) -> "BlobClient":
@@ -123,16 +125,20 @@ class Clients:
             self._start()
         return self._containers[name]
 
-    def fast(self, container: str) -> "AzureStore | None":
-        """obstore's client of a container; None where it is not installed or this process cannot use it."""
+    def fast(self, container: str, *, large: bool = False) -> "AzureStore | None":
+        """
+        obstore's client of a container; None where it is not installed or this process cannot use it.
+
+        large: whether it is to send more than goes out at once even on a slow line.
+        """
         if self._pid != os.getpid():
             self._start()
         if _forked_from_fast or not _fast_installed():
             return None
         with self._lock:
-            if container not in self._fast:
-                self._fast[container] = self._new_fast(container)
-            return self._fast[container]
+            if (container, large) not in self._fast:
+                self._fast[container, large] = self._new_fast(container, large=large)
+            return self._fast[container, large]
 
     def _start(self) -> None:
         if self._pid != os.getpid():
@@ -181,7 +187,7 @@ class Clients:
             max_single_get_size=_ONE_REQUEST_BYTES,
         )
 
-    def _new_fast(self, container: str) -> "AzureStore":
+    def _new_fast(self, container: str, *, large: bool) -> "AzureStore":
         from datetime import timedelta
 
         from obstore.store import AzureStore
@@ -193,7 +199,7 @@ class Clients:
             "allow_http": account.endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=min(10, self.patience.answer_s)),
             "read_timeout": timedelta(seconds=self.patience.answer_s),
-            "timeout": timedelta(seconds=_FAST_AT_MOST * self.patience.answer_s),
+            "timeout": timedelta(seconds=_FAST_AT_MOST * self.patience.answer_s + (_LARGEST_S if large else 0)),
         }
         retry = {"max_retries": 0}
         endpoint = account.endpoint.rstrip("/")

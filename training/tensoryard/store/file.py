@@ -149,6 +149,9 @@ class FileStore:
             finally:
                 os.close(fd)
 
+    def view(self, key: str, offset: int, length: int) -> memoryview:
+        return memoryview(self.read(key, offset, length))
+
     def stat(self, key: str) -> Entry | None:
         """See `Store.stat`."""
         path = self._path(key)

@@ -16,6 +16,7 @@ from tensoryard.store.keys import CONTENTS, content
 CHUNK_BYTES = 8 << 20
 # Of one large value: their 32 MiB are all that a download holds.
 _AHEAD = 4
+HELD_BYTES = _AHEAD * CHUNK_BYTES
 # What is smaller is fetched again sooner than it is worth to keep the beginning of it.
 RESUMED_FROM_BYTES = 64 << 20
 _REREAD_BYTES = 1 << 20
@@ -112,7 +113,7 @@ class _Part:
                 self._path.unlink()
         self._file.close()
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: bytes | memoryview) -> None:
         self._digest.update(data)
         view = memoryview(data)
         while view:
@@ -151,7 +152,7 @@ def _taken(path: Path) -> FileIO | None:
 def _fill(
     part: _Part,
     key: str,
-    pieces: Generator[bytes, None, None],
+    pieces: Generator[memoryview, None, None],
     size_bytes: int | None,
     advance: Callable[[int], None],
 ) -> None:
@@ -163,7 +164,9 @@ def _fill(
             advance(len(piece))
 
 
-def chunks(store: Store, key: str, size_bytes: int | None = None, *, start: int = 0) -> Generator[bytes, None, None]:
+def chunks(
+    store: Store, key: str, size_bytes: int | None = None, *, start: int = 0
+) -> Generator[memoryview, None, None]:
     """
     The bytes of a key in order, from start on, `CHUNK_BYTES` at a time.
 
@@ -172,14 +175,14 @@ def chunks(store: Store, key: str, size_bytes: int | None = None, *, start: int 
     if not is_folder(store) and (size_bytes is None or size_bytes >= CHUNK_BYTES):
         yield from _read_ahead(store, key, start)
         return
-    while chunk := store.read(key, start, CHUNK_BYTES):
+    while chunk := store.view(key, start, CHUNK_BYTES):
         yield chunk
         start += len(chunk)
         if len(chunk) < CHUNK_BYTES:
             return
 
 
-def _read_ahead(store: Store, key: str, first: int) -> Generator[bytes, None, None]:
+def _read_ahead(store: Store, key: str, first: int) -> Generator[memoryview, None, None]:
     """The same over a network, where one request after the other would leave most of it idle."""
     from collections import deque
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -187,12 +190,12 @@ def _read_ahead(store: Store, key: str, first: int) -> Generator[bytes, None, No
     entry = store.stat(key)
     if entry is None:
         raise NotFoundError(f"`{key}`: is not in the store")
-    waiting: deque[Future[bytes]] = deque()
+    waiting: deque[Future[memoryview]] = deque()
     pool = ThreadPoolExecutor(_AHEAD, "tyard-read")
     try:
         for start in range(first, entry.size_bytes, CHUNK_BYTES):
             length = min(CHUNK_BYTES, entry.size_bytes - start)
-            waiting.append(pool.submit(store.read, key, start, length))
+            waiting.append(pool.submit(store.view, key, start, length))
             if len(waiting) == _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
