@@ -45,6 +45,14 @@ ip link set eth0 up
 """
 
 
+_HERE = {
+    # As on clusters that put no job back into the queue unless it asks for that.
+    "JobRequeue=1": "JobRequeue=0",
+    # A few jobs on three nodes may be looked at all the time.
+    "bf_interval=10": "bf_interval=1,sched_interval=1",
+}
+
+
 class SlurmNode:
     """One node while it is up. pid: of its first process, with which all others of it end."""
 
@@ -166,6 +174,10 @@ class SlurmCluster:
             (state / name).unlink(missing_ok=True)
         if saved is not None:
             (state / "job_state").write_bytes(saved)
+            return
+        # Nodes remember, and drain when a number comes again.
+        with self.conf.open("a") as file:
+            file.write(f"FirstJobId={10_000 + int(time.time()) % 10_000_000}\n")
 
     def states(self) -> dict[str, str]:
         """The state of every node in Slurm's words, such as `idle` or `down*`."""
@@ -253,8 +265,9 @@ class SlurmCluster:
         os.mknod(gpu, 0o666 | 0o020000, os.makedev(1, 3))
         config = self._config(str(head), addresses, gpu)
         for name, text in config.files().items():
-            # As on clusters that put no job back into the queue unless it asks for that.
-            (self.folder / name).write_text(text.replace("JobRequeue=1", "JobRequeue=0"))
+            for ours, here in _HERE.items():
+                text = text.replace(ours, here)
+            (self.folder / name).write_text(text)
         with self.conf.open("a") as file:
             # Nodes may say that they have more than this machine; PMIx's files of one must not meet another's.
             file.write(
