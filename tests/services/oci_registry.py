@@ -19,15 +19,23 @@ class OciRegistry:
     A running registry with its blobs in a folder; `close` ends it, and so does the end of this process.
 
     htpasswd: a file of users, whom it then asks for names and passwords; auth: what else it asks for, in its
-    configuration's words.
+    configuration's words; address: where it listens; tls: files of its certificate and key, None for plain HTTP.
     """
 
-    def __init__(self, folder: Path, htpasswd: Path | None = None, auth: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        htpasswd: Path | None = None,
+        auth: str = "",
+        address: str = "127.0.0.1",
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
+        secured = f", tls: {{certificate: '{tls[0]}', key: '{tls[1]}'}}" if tls else ""
         config = [
             "version: 0.1",
             "log: {level: info, accesslog: {disabled: true}}",
             f"storage: {{filesystem: {{rootdirectory: '{folder / 'blobs'}'}}, delete: {{enabled: true}}}}",
-            "http: {addr: '127.0.0.1:0'}",
+            f"http: {{addr: '{address}:0'{secured}}}",
         ]
         if htpasswd:
             auth = f"{{htpasswd: {{realm: tests, path: '{htpasswd}'}}}}"
@@ -35,7 +43,7 @@ class OciRegistry:
             config.append(f"auth: {auth}")
         file = folder / "config.yml"
         file.write_text("\n".join(config) + "\n")
-        self._server = Server([program(), "serve", str(file)], r"listening on (127\.0\.0\.1:\d+)")
+        self._server = Server([program(), "serve", str(file)], r"listening on ([\d.]+:\d+)")
         self.host = self._server.found
 
     def close(self) -> None:

@@ -175,8 +175,10 @@ def controller_lock(workspace: Workspace, target: str = LOCAL) -> Iterator[bool]
 def controller_of(workspace: Workspace, target: str = LOCAL) -> Controller:
     """The controller of a target's runs: of those on this machine, or of a Slurm cluster that it submits to."""
     from tensoryard.environment.by_runtime import BuilderByRuntime
+    from tensoryard.target_images import node_images
 
-    return Controller(workspace, target, _scheduler(workspace, target), BuilderByRuntime(workspace))
+    builder = BuilderByRuntime(workspace, on_nodes=bool(node_images(workspace, target)))
+    return Controller(workspace, target, _scheduler(workspace, target), builder)
 
 
 def _scheduler(workspace: Workspace, target: str) -> Scheduler:

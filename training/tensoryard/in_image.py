@@ -57,6 +57,8 @@ def main(argv: list[str]) -> int:
         with open(os.path.join(run_dir, "launch", "layout.json"), encoding="utf-8") as file:
             layout = json.load(file)
             asked = layout["image"]
+        if "on_node" in asked:  # pulled by this node into a folder of the same name
+            folder = os.path.join(asked["on_node"], os.path.basename(folder))
         os.makedirs(os.path.join(run_dir, "home"), exist_ok=True)
         libraries = driver_libraries(of_ldconfig()) if layout["use_gpu"] else {}
         named = [os.environ[name] for name in FOLDERS_NAMED if os.environ.get(name)]

@@ -16,6 +16,7 @@ from tensoryard.run import RunRecord
 from tensoryard.store import Store, keys
 from tensoryard.store.parallel import each
 from tensoryard.store.transfer import download
+from tensoryard.target_images import node_images
 from tensoryard.text import size
 from tensoryard.workspace import Workspace
 
@@ -102,6 +103,8 @@ def lay_out_support(folder: Path) -> None:
     # `rank.py` is not imported here: what it needs on the node would slow the start of every run.
     for name in ("rank.py", "end_record.py", "tf_config.py", "attempt.py", "in_image.py"):
         shutil.copyfile(Path(__file__).with_name(name), folder / "launch" / name)
+    if (folder / "environment" / "pull.json").exists():
+        shutil.copyfile(Path(__file__).with_name("pull_image.py"), folder / "launch" / "pull_image.py")
     package = folder / "launch" / "path" / "tensoryard"
     (package / "azureml" / "core").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(str(context.__file__), package / "__init__.py")
@@ -161,7 +164,8 @@ def launch_files(workspace: Workspace, job: Job, run_id: str, placement: Placeme
         reference: str(_mounted(workspace.store, reference) or brought)
         for reference, brought in _brought_to(folder, job).items()
     }
-    return render(job, placement, run_id=run_id, run_dir=str(folder), local_paths=paths)
+    on_nodes = node_images(workspace, job.compute_target) if job.in_image else ""
+    return render(job, placement, run_id=run_id, run_dir=str(folder), local_paths=paths, node_images=on_nodes)
 
 
 def _mounted(store: Store, reference: DatastoreReference) -> Path | None:

@@ -45,7 +45,7 @@ class Placement(NamedTuple):
 
 
 class LaunchScript(NamedTuple):
-    """The context of the launch templates: finished values only."""
+    """The context of the launch templates: finished values only. pulls: nodes that pull the image first."""
 
     version: str
     run_id: str
@@ -55,27 +55,35 @@ class LaunchScript(NamedTuple):
     exports: tuple[tuple[str, str], ...]
     command: tuple[str, ...]
     in_image: bool
+    pulls: int
     task_names: tuple[str, ...]
     task_count: int
     tasks_per_host: int
 
 
 def render(
-    job: Job, placement: Placement, *, run_id: str, run_dir: str, local_paths: Mapping[DatastoreReference, str]
+    job: Job,
+    placement: Placement,
+    *,
+    run_id: str,
+    run_dir: str,
+    local_paths: Mapping[DatastoreReference, str],
+    node_images: str = "",
 ) -> dict[str, str]:
     """
     The text of every file under the run's launch/ folder, by name.
 
-    run_dir: the run's folder as the nodes see it; local_paths: the path on the node of every reference in the job.
+    run_dir: the run's folder as the nodes see it; local_paths: the path on the node of every reference in the job;
+    node_images: folder on each node that it pulls the image into, "" where nodes read the image from where it is.
     Raises JobError when the job does not fit the placement.
     """
     tasks = job.tasks()
     nodes = _node_count(tasks)
     if placement.hosts and len(placement.hosts) < nodes:
         raise JobError(f"hosts: got {len(placement.hosts)} ({', '.join(placement.hosts)}), the job needs {nodes}")
-    files = {"run.sh": _script(job, tasks, placement, run_id, run_dir, local_paths)}
+    files = {"run.sh": _script(job, tasks, placement, run_id, run_dir, local_paths, nodes if node_images else 0)}
     outside = sorted({path for path in local_paths.values() if not path.startswith(f"{run_dir}/")})
-    files["layout.json"] = _layout(job, tasks, placement, outside)
+    files["layout.json"] = _layout(job, tasks, placement, outside, node_images)
     if _has_tf_config(job) and placement.hosts and not _shares_nodes(job, placement):
         task_addresses = addresses(tasks, placement.hosts, placement.ports)
         for name, text in tf_configs(tasks, task_addresses):
@@ -104,6 +112,7 @@ def _script(
     run_id: str,
     run_dir: str,
     local_paths: Mapping[DatastoreReference, str],
+    pulls: int,
 ) -> str:
     from tensoryard import __version__
 
@@ -118,6 +127,7 @@ def _script(
         exports=tuple(sorted(_exports(job, run_id, run_dir, local_paths).items())),
         command=("python", script, *job.arguments(dict(local_paths))),
         in_image=job.in_image,
+        pulls=pulls,
         task_names=tuple(task.name for task in tasks),
         task_count=len(tasks),
         tasks_per_host=tasks_per_node if placement.scheduler == "slurm" else len(tasks),
@@ -174,7 +184,7 @@ def _directives(job: Job, tasks: Sequence[Task], run_id: str, run_dir: str, task
     return tuple(text for _, text in sorted((rendered | extra).items()))
 
 
-def _layout(job: Job, tasks: Sequence[Task], placement: Placement, outside: Sequence[str]) -> str:
+def _layout(job: Job, tasks: Sequence[Task], placement: Placement, outside: Sequence[str], node_images: str) -> str:
     """What `rank.py` reads: the tasks and the rules of this run; outside: data that is not in the run's folder."""
     by_role = {task.role: task.name for task in reversed(tasks)}
     layout: dict[str, object] = {
@@ -195,7 +205,8 @@ def _layout(job: Job, tasks: Sequence[Task], placement: Placement, outside: Sequ
     }
     if job.in_image:
         # For `in_image.py`: what of the machine is seen in the image, and which variables hold there all the same.
-        layout["image"] = {"mounts": list(outside), "variables": sorted(job.environment_variables)}
+        image: dict[str, object] = {"mounts": list(outside), "variables": sorted(job.environment_variables)}
+        layout["image"] = image | ({"on_node": node_images} if node_images else {})
     fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in layout.items()]
     rows = [
         json.dumps({"name": task.name, "role": task.role, "index": task.task_index, "node": task.node})

@@ -17,11 +17,15 @@ class BuilderByRuntime:
     """
     Virtual environments and images; see `EnvironmentBuilder`.
 
-    workspace: whose registry and store its images are in, None for this machine's cache alone.
+    workspace: whose registry and store its images are in, None for this machine's cache alone; on_nodes: as
+    `ImageBuilder` takes it.
     """
 
-    def __init__(self, workspace: "Workspace | None" = None, venvs: VenvBuilder | None = None) -> None:
+    def __init__(
+        self, workspace: "Workspace | None" = None, venvs: VenvBuilder | None = None, on_nodes: bool = False
+    ) -> None:
         self.venvs = venvs or VenvBuilder()
+        self._on_nodes = on_nodes
         self._workspace = workspace
 
     @cached_property
@@ -31,7 +35,7 @@ class BuilderByRuntime:
         workspace = self._workspace
         if workspace is None:
             return ImageBuilder(self.venvs)
-        return ImageBuilder(self.venvs, workspace.settings().images_below, workspace.store)
+        return ImageBuilder(self.venvs, workspace.settings().images_below, workspace.store, self._on_nodes)
 
     def find(self, spec: EnvironmentSpec) -> Environment | None:
         return self._of(spec).find(spec)

@@ -53,10 +53,13 @@ class ImageBuilder:
     Images of environments; see `EnvironmentBuilder`.
 
     venvs: has the locks and Horovod's wheels; registry: host and path that images are pushed below, "" for none:
-    then they are on this machine only; store: what the workspace's machines share, None for the cache alone.
+    then they are on this machine only; store: what the workspace's machines share, None for the cache alone;
+    on_nodes: images are unpacked not here, but by the nodes that run in them.
     """
 
-    def __init__(self, venvs: VenvBuilder, registry: str = "", store: Store | None = None) -> None:
+    def __init__(
+        self, venvs: VenvBuilder, registry: str = "", store: Store | None = None, on_nodes: bool = False
+    ) -> None:
         self.venvs = venvs
         self.cache = venvs.cache
         self.registry = registry.strip("/")
@@ -64,6 +67,10 @@ class ImageBuilder:
         self._store = store or FileStore(self.cache / "records")
         self.records = ImageRecords(self._store)
         self.folders = ImageFolders(self._images, self._flock)
+        if on_nodes:
+            from tensoryard.environment.image_noted import NotedImages
+
+            self.folders = NotedImages(self.cache / "noted", self._flock)
 
     def find(self, spec: EnvironmentSpec) -> Environment | None:
         """The environment of a spec whose image is unpacked here, or None; marks it as used now."""

@@ -24,6 +24,7 @@ from tensoryard.scheduler.slurm_attempts import Attempt, attempt_of, make_way, o
 from tensoryard.scheduler.slurm_commands import AwayError, Row
 from tensoryard.scheduler.slurm_ended import EndedJobs
 from tensoryard.scheduler.slurm_nodes import NodeWords
+from tensoryard.scheduler.slurm_pulls import pulling
 from tensoryard.scheduler.slurm_reasons import reason
 from tensoryard.scheduler.slurm_table import FINAL, LOST, WAITING, JobTable
 from tensoryard.slurm_target import slurm_options
@@ -103,6 +104,8 @@ class SlurmScheduler:
             if time.monotonic() >= run.look_at:
                 run.look_at = time.monotonic() + LOOK_SECONDS
                 run.seen = self._look(run)
+                if run.seen.phase is Phase.RUNNING and (said := pulling(run.folder)):
+                    run.seen = Seen(Phase.WAITING, said)
             return run.seen
 
     def stop(self, run_id: str, folder: Path, *, kill: bool, because: str | None = None) -> None:

@@ -1,0 +1,74 @@
+"""
+Images that each node of a cluster pulls for itself: on the disk that they share there is only what that takes.
+
+    <digest>/    image.json, bin/python, used and runs/ as in `ImageFolders`; pull.json: where the image is;
+                 tools/: what `node_pull` is started with
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import tensoryard
+from tensoryard.environment import Log
+from tensoryard.environment.image_folders import ImageFolders, short
+from tensoryard.environment.image_unpack import ImageSource, described
+from tensoryard.registry.oci_client import Client
+from tensoryard.text import size
+
+# Of the package, what no node needs to pull an image.
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "templates", "azureml", "cli")
+
+
+class Pull(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a node finds an image. size_bytes: of its layers, as they are sent."""
+
+    registry: str
+    repository: str
+    digest: str
+    size_bytes: int
+
+
+class NotedImages(ImageFolders):
+    """As `ImageFolders`, without the files of the images."""
+
+    def fill(self, source: ImageSource, digest: str, folder: Path, log: Log) -> Mapping[str, Any]:
+        """source: the client of the registry."""
+        assert isinstance(source, Client)
+        found = described(source, digest)
+        pull = Pull(
+            registry=source.place.registry,
+            repository=source.place.repository,
+            digest=digest,
+            size_bytes=sum(layer.size_bytes for layer in found.layers),
+        )
+        (folder / "pull.json").write_bytes(msgspec.json.encode(pull))
+        (folder / "tools").symlink_to(tools(self.folder.parent / "node-tools"))
+        (folder / "layers").mkdir()
+        log(f"image {short(digest)}: {size(pull.size_bytes)} for each node to pull")
+        return found.config
+
+
+def tools(folder: Path) -> Path:
+    """This package, and the one other that nodes need of it, in a folder that they see; made if it is not there."""
+    package, other = Path(tensoryard.__file__).parent, Path(msgspec.__file__).parent
+    seen = hashlib.sha256(msgspec.__version__.encode())
+    for path in sorted(package.rglob("*.py")):
+        seen.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    made = folder / seen.hexdigest()[:16]
+    if not made.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+        shutil.copytree(package, aside / "tensoryard", ignore=_LEFT_OUT)
+        shutil.copytree(other, aside / "msgspec", ignore=_LEFT_OUT)
+        aside.chmod(0o755)
+        try:
+            aside.rename(made)
+        except OSError:  # somebody was first
+            shutil.rmtree(aside)
+    return made
