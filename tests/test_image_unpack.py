@@ -1,15 +1,12 @@
 """Layers of an image laid out in a folder: whole, checked, and never outside of it."""
 
-import gzip
 import hashlib
-import io
 import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -17,65 +14,11 @@ from typing import IO
 import msgspec
 import pytest
 
-from tensoryard.environment.image_folders import ImageFolders, files_of
+from services.small_images import Entry, Image, folders, layer
+from tensoryard.environment.image_folders import files_of
 from tensoryard.environment.image_unpack import _machine
 from tensoryard.errors import EnvironmentBuildError, VerificationError
 from tensoryard.registry.oci_client import BrokenRequestError
-
-Entry = tuple[str, bytes | str | None]  # a file's bytes, a link's target, None for a folder
-
-
-def layer(*entries: Entry) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        for name, content in entries:
-            member = tarfile.TarInfo(name)
-            member.mtime, member.mode = 1_000_000_000, 0o4755
-            if content is None:
-                member.type = tarfile.DIRTYPE
-            elif isinstance(content, str):
-                kind, _, member.linkname = content.partition(":")
-                member.type = tarfile.SYMTYPE if kind == "to" else tarfile.LNKTYPE
-            else:
-                member.size = len(content)
-            archive.addfile(member, io.BytesIO(content) if isinstance(content, bytes) else None)
-    return gzip.compress(made.getvalue())
-
-
-class Image:
-    """An image in memory."""
-
-    def __init__(self, *layers: bytes, architecture: str = "") -> None:
-        self.blobs: dict[str, bytes] = {}
-        config = {"architecture": architecture or _machine(), "os": "linux", "config": {}}
-        described = {
-            "config": {"digest": self.add(msgspec.json.encode(config))},
-            "layers": [
-                {
-                    "digest": self.add(data),
-                    "size": len(data),
-                    "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
-                }
-                for data in layers
-            ],
-        }
-        self.digest = self.add(msgspec.json.encode(described))
-
-    def add(self, data: bytes) -> str:
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        self.blobs[digest] = data
-        return digest
-
-    def manifest(self, digest: str) -> bytes:
-        return self.blobs[digest]
-
-    def open_blob(self, digest: str) -> IO[bytes]:
-        return io.BytesIO(self.blobs[digest])
-
-
-def folders(folder: Path) -> ImageFolders:
-    """A cache of images in a folder."""
-    return ImageFolders(folder / "images", lambda name: folder / "flocks" / name)
 
 
 def tree(image: Path) -> dict[str, str]:

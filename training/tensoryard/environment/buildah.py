@@ -17,6 +17,7 @@ from tensoryard.environment.buildah_login import signed_in
 from tensoryard.environment.image_unpack import OciFolder
 from tensoryard.errors import EnvironmentBuildError
 from tensoryard.registry.oci_manifest import Place
+from tensoryard.text import size
 
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.MULTILINE | re.IGNORECASE)
 _SAID = 15  # lines that an error repeats
@@ -24,6 +25,10 @@ PROGRAMS = ("buildah", "podman")  # the first that is on PATH
 # What says where packages come from, and with which certificates, on this machine; a build takes it as secrets.
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _INDEX = {"UV_DEFAULT_INDEX": "index-url", "UV_INDEX_URL": "index-url", "UV_EXTRA_INDEX_URL": "extra-index-url"}
+
+
+class DiskFullError(EnvironmentBuildError):
+    """The disk was full; worth another try when room was made."""
 
 
 class Buildah:
@@ -102,6 +107,11 @@ class Buildah:
         prune = ("rmi", "--prune") if self.program == "buildah" else ("image", "prune", "--force")
         command.run(self._argv(*prune), cwd=self.storage)
 
+    def clear(self) -> None:
+        """End and remove what builders have left that were killed; none is at work now."""
+        command.end_orphans()
+        self._end_containers()
+
     def _end_containers(self) -> None:
         if self.program == "buildah":
             command.run(self._argv("rm", "--all"), cwd=self.storage)
@@ -125,8 +135,8 @@ class Buildah:
             return
         said = [line for line in finished.talk if line.strip()][-_SAID:]
         if any("no space left on device" in line.lower() for line in said):
-            raise EnvironmentBuildError(
-                f"{what}: the disk filled up",
+            raise DiskFullError(
+                f"{what}: the disk of {self.storage} is full, {size(shutil.disk_usage(self.storage).free)} are free",
                 hint="run `tyard env prune --yes`, or set TYARD_CACHE to a folder on a larger disk",
             )
         raise EnvironmentBuildError(f"{what}: {self.program} failed; it says:\n" + "\n".join(said))

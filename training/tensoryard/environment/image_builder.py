@@ -36,6 +36,7 @@ from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import MANIFESTS, Place
 from tensoryard.store import Store
 from tensoryard.store.file import FileStore
+from tensoryard.text import size
 
 REPOSITORY = "tensoryard/environments"
 LOCAL = f"localhost/{REPOSITORY}"  # of images that were pushed nowhere
@@ -273,24 +274,36 @@ class ImageBuilder:
             # Who waited for another's build has what that one made.
             if (waited or not rebuild) and (found := self._there(described, number, known, log)):
                 return found
-            tool = buildah.Buildah(self.cache / "buildah")
-            for dead in self._images.glob(f".building-{key}-*"):
-                shutil.rmtree(dead, ignore_errors=True)  # the lock is ours, so whoever left it is gone
-            aside = Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=self._images))
-            try:
-                with locking.held(self.cache / "flocks" / "buildah", "another image's build", log):
+            digest, unpacked = self._built(key, build, log)
+            if not self.registry:
+                return _at(described, LOCAL, digest, unpacked)
+            # Another machine may have been first: then its image is everybody's.
+            made = self.records.add_image(number + 1, _at(described, self._repository, digest, Path()))
+            return self._here(made, log)
+
+    def _built(self, key: str, build: Callable[[buildah.Buildah, Path], None], log: Log) -> tuple[str, Path]:
+        """The digest of an image that was built now, and pushed; without a registry also its folder."""
+        tool = buildah.Buildah(self.cache / "buildah")
+        for dead in self._images.glob(f".building-{key}-*"):
+            shutil.rmtree(dead, ignore_errors=True)  # the lock is ours, so whoever left it is gone
+        aside = Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=self._images))
+        try:
+            with locking.held(self.cache / "flocks" / "buildah", "another image's build", log):
+                tool.clear()
+                try:
                     build(tool, aside)
-                    if not self.registry:
-                        source = OciFolder(tool.export(key, aside / "oci", log))
-                        digest = source.newest()
-                        return _at(described, LOCAL, digest, self.folders.unpack(source, digest, log))
-                    digest = tool.push(key, self._place(key), log)
-                made = _at(described, self._repository, digest, Path())
-                # Another machine may have been first: then its image is everybody's.
-                made = self.records.add_image(number + 1, made)
-                return self._here(made, log)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
+                except buildah.DiskFullError as error:
+                    freed = sum(one.own_bytes for one in self.prune(None, dry_run=False))
+                    tool.forget([])
+                    log(f"{error.message}: removed images that nobody uses ({size(freed)})")
+                    shutil.rmtree(aside / "context", ignore_errors=True)
+                    build(tool, aside)
+                if self.registry:
+                    return tool.push(key, self._place(key), log), Path()
+                source = OciFolder(tool.export(key, aside / "oci", log))
+                return source.newest(), self.folders.unpack(source, source.newest(), log)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
     def _there(self, described: Environment, number: int, known: Environment | None, log: Log) -> Environment | None:
         """An image that was built before, by whoever; None where the registry has it no longer, or never had it."""

@@ -56,8 +56,10 @@ def inputs_now(
     lock, python = venvs.lock_recipe(wanted, log, rebuild)
     framework = lock.requirements
     if wanted.requirements:
-        alone, _ = venvs.lock_recipe(msgspec.structs.replace(wanted, requirements=()), log, rebuild)
-        framework = shared_part(lock.requirements, alone.requirements)
+        bare = msgspec.structs.replace(wanted, requirements=())
+        framework = shared_part(lock.requirements, venvs.lock_recipe(bare, log)[0].requirements)
+        if rebuild and not framework:
+            framework = shared_part(lock.requirements, venvs.lock_recipe(bare, log, rebuild)[0].requirements)
     reference = parse_reference(image.base or default_base(wanted.python), "base_image")
     digest = reference.digest or resolve(reference, "base_image")
     wheel, mpi = "", None

@@ -1,0 +1,209 @@
+"""What happens to images when something breaks: it is said, nothing is left, and the next try works."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launching import StoreThat, all_processes, as_root
+from services.base_image import push_image
+from services.cutting import Cutting
+from services.faulty import Faulty
+from services.images import SIX, left_behind, variant
+from tensoryard.environment import Environment, ImageSpec
+from tensoryard.environment.image_builder import ImageBuilder
+from tensoryard.environment.image_folders import files_of
+from tensoryard.environment.spec import Recipe
+from tensoryard.environment.venv import VenvBuilder
+from tensoryard.errors import EnvironmentBuildError, StoreError
+from tensoryard.store.file import FileStore
+
+pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they share
+
+
+@pytest.fixture
+def faulty(image_registry: str) -> Iterator[Faulty]:
+    proxy = Faulty(f"http://{image_registry}")
+    yield proxy
+    proxy.close()
+
+
+def host(proxy: Faulty) -> str:
+    return proxy.endpoint.removeprefix("http://").strip("/")
+
+
+def machine(folder: Path, registry: str, store: FileStore) -> ImageBuilder:
+    return ImageBuilder(VenvBuilder(folder), registry, store)
+
+
+def test_what_others_built_is_found_by_one_request_and_found_again_by_none(
+    faulty: Faulty, image_registry: str, tmp_path: Path
+) -> None:
+    store = FileStore(tmp_path / "store")
+    base = ImageSpec(base=f"{image_registry}/faults/base:1")
+    push_image(base.base, variant([], b"base\n"))
+    one = machine(tmp_path / "one", host(faulty), store)
+    inputs = one.inputs(Recipe(name="bare", python="3.11"), base, print)
+    push_image(f"{image_registry}/tensoryard/environments:{inputs.key}", variant([], b"built\n"))
+    asked: list[int] = []
+
+    def log(line: str) -> None:
+        if line.endswith("reused"):
+            asked.append(len(faulty.seen))
+
+    calls: list[str] = []
+    counted = StoreThat(store, lambda name, _: calls.append(name))
+    for folder in ("one", "other"):  # the second knows the digest from the store
+        faulty.again(lambda _: None)
+        builder = machine(tmp_path / folder, host(faulty), counted)  # type: ignore[arg-type]
+        builder.ensure_recipe(Recipe(name="bare", python="3.11"), base, log)
+    assert asked == [1, 1]
+    faulty.again(lambda _: "request lost")
+    calls.clear()
+    assert builder.find_recipe(Recipe(name="bare", python="3.11"), base)
+    assert (faulty.seen, calls) == ([], ["children"])
+
+
+def test_a_layer_that_is_cut_off_on_its_way_is_asked_for_again(
+    faulty: Faulty, image_registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tensoryard.environment.image_folders.wait", lambda attempt: None)
+    push_image(f"{image_registry}/faults/cut:1", variant([], os.urandom(1 << 20)))
+    gets: list[str] = []
+
+    def plan(asked: object) -> str | None:
+        path = getattr(asked, "path", "")
+        if getattr(asked, "method", "") == "GET" and "/blobs/" in path:
+            gets.append(path)
+            return "answer torn" if len(gets) == 2 else None  # the first is the configuration
+        return None
+
+    faulty.again(plan)
+    said: list[str] = []
+    builder = ImageBuilder(VenvBuilder(tmp_path))
+    made = builder.ensure_recipe(SIX, ImageSpec(existing=f"{host(faulty)}/faults/cut:1"), said.append)
+    assert (len(gets), sum(line.endswith("trying again") for line in said)) == (3, 1)
+    assert files_of(Path(made.unpacked)).find("/etc/this-is")
+    assert left_behind(builder) == []
+
+
+def test_a_push_that_is_cut_half_way_is_said_and_the_next_one_sends_the_rest(
+    images: ImageBuilder, six_image: Environment, image_registry: str, base_image: str, tmp_path: Path
+) -> None:
+    assert six_image.image  # its layers of the base are in the registry
+    way = Cutting(image_registry)
+    store = FileStore(tmp_path / "store")
+    builder = ImageBuilder(images.venvs, way.host, store)
+    wanted = Recipe(name="pushed", python="3.11", requirements=("six==1.12.0",))
+
+    def cut(line: str) -> None:
+        if line.startswith("pushing"):
+            way.left = 12 << 10  # the layers of the base are there
+
+    with pytest.raises(EnvironmentBuildError, match="failed; it says"):
+        builder.ensure_recipe(wanted, ImageSpec(base=base_image), cut)
+    assert way.cuts
+    assert left_behind(builder) == []
+    assert builder.records.image(builder.inputs(wanted, ImageSpec(base=base_image), print).key, "")[0] == 0
+    way.left = None
+    assert builder.ensure_recipe(wanted, ImageSpec(base=base_image), print).image.startswith(f"{way.host}/")
+    assert left_behind(builder) == []
+    way.close()
+
+
+@pytest.mark.parametrize("stage", ["building image", "STEP 5", "pushing image", "unpacking"])
+def test_after_a_builder_was_killed_another_goes_on(
+    images: ImageBuilder, base_image: str, tmp_path: Path, image_registry: str, stage: str
+) -> None:
+    builder = ImageBuilder(images.venvs, f"{image_registry}/killed", FileStore(tmp_path / "store"))
+    name = f"six=={dict(zip(('b', 'S', 'p', 'u'), ('1.11.0', '1.10.0', '1.9.0', '1.8.0'), strict=True))[stage[0]]}"
+    wanted = Recipe(name="killed", python="3.11", requirements=(name,))
+
+    def log(line: str) -> None:
+        if line.startswith(stage):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def build() -> None:
+        builder.ensure_recipe(wanted, ImageSpec(base=base_image), log)
+
+    child = multiprocessing.get_context("fork").Process(target=build)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert builder.find_recipe(wanted, ImageSpec(base=base_image)) is None
+    made = builder.ensure_recipe(wanted, ImageSpec(base=base_image), print)
+    assert files_of(Path(made.unpacked)).find("/opt/environment/lib/python3.11/site-packages/six.py")
+    assert left_behind(builder) == []
+
+
+def test_a_build_whose_buildah_is_killed_fails_and_the_next_one_works(images: ImageBuilder, base_image: str) -> None:
+    wanted = Recipe(name="killed", python="3.11", requirements=("six==1.7.3",))
+    killed: list[int] = []
+
+    def log(line: str) -> None:
+        if line.startswith("STEP 5") and not killed:
+            mark = str(images.cache)
+            killed.extend(pid for pid, command, _ in all_processes() if " bud " in command and mark in command)
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(EnvironmentBuildError, match="failed"):
+        images.ensure_recipe(wanted, ImageSpec(base=base_image), log)
+    assert killed
+    assert left_behind(images) == []
+    assert images.ensure_recipe(wanted, ImageSpec(base=base_image), print).packages
+
+
+def test_what_is_unpacked_here_needs_no_registry(image_registry: str, tmp_path: Path) -> None:
+    way = Cutting(image_registry)
+    push_image(f"{image_registry}/faults/away:1", variant([], b"here\n"))
+    builder = ImageBuilder(VenvBuilder(tmp_path))
+    wanted = ImageSpec(existing=f"{way.host}/faults/away:1")
+    made = builder.ensure_recipe(SIX, wanted, print)
+    way.close()
+    assert builder.ensure_recipe(SIX, wanted, print) == made
+    (tmp_path / "images" / "asked").rename(tmp_path / "lost")  # all but the image itself
+    assert builder.ensure_recipe(SIX, wanted, print).unpacked == made.unpacked
+
+
+def test_a_build_on_a_full_disk_is_said_to_be_so(
+    images: ImageBuilder, base_image: str, tmp_path: Path, small_disk: Callable[[int], Path]
+) -> None:
+    builder = ImageBuilder(VenvBuilder(small_disk(90 << 20)))
+    said: list[str] = []
+    with pytest.raises(EnvironmentBuildError, match=r"image \w+: the disk of .* is full, .* are free") as raised:
+        builder.ensure_recipe(Recipe(name="bare", python="3.11"), ImageSpec(base=base_image), said.append)
+    assert raised.value.hint
+    assert any("removed images that nobody uses" in line for line in said)
+    assert [line for line in left_behind(builder) if not line.startswith("tyard-test ")] == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts a disk of so many bytes."""
+    path = tmp_path / "disk"
+
+    def mount(size_bytes: int) -> Path:
+        path.mkdir()
+        as_root(f"mount -t tmpfs -o size={size_bytes},mode=777 tyard-test {path}")
+        return path
+
+    yield mount
+    as_root(f"umount {path}")
+
+
+def test_a_registry_that_is_away_is_said_to_be_so_where_it_is_needed(
+    image_registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tensoryard.registry.oci_client.wait", lambda *_: None)
+    way = Cutting(image_registry)
+    push_image(f"{image_registry}/faults/away:2", variant([], b"there\n"))
+    builder = ImageBuilder(VenvBuilder(tmp_path))
+    pinned = builder.update(SIX, ImageSpec(existing=f"{way.host}/faults/away:2"), print)[1]
+    way.close()
+    with pytest.raises(StoreError, match=f"registry `{way.host}`: does not answer"):
+        builder.ensure_recipe(SIX, ImageSpec(existing=f"{way.host}/faults/away:2@{pinned.digest}"), print)
+    assert left_behind(builder) == []
