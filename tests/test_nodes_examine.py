@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tensoryard.nodes import Machine, State
 from tensoryard.nodes.examine import Finding, examine, examine_sizes
 from tensoryard.nodes.slurm import SlurmNode, parse
-from tensoryard.scheduler.slurm_nodes import NodeWords
+from tensoryard.scheduler.slurm_nodes import Listed, NodeWords
 from tensoryard.settings import AzureCluster
 
 NOW = 1_800_000_000.0
@@ -196,10 +196,19 @@ def test_what_slurm_was_told_of_a_size_is_compared_with_the_size() -> None:
 
 
 def test_a_run_that_waits_says_what_its_nodes_lack() -> None:
-    """As sinfo lists nodes that are down: what `tyard node` said counts, in the run's own partition."""
-    down = [("gpu", "tyard: quota 16 of 24 vCPUs"), ("gpu", "tyard: quota 16 of 24 vCPUs"), ("gpu", "broken fan")]
-    words = NodeWords(lambda: [*down, ("other", "tyard: no room")])
+    """As sinfo lists nodes: what `tyard node` said of those that are down counts, in the run's own partition."""
+    rows = """gpu|gpu-1|down~|tyard: quota 16 of 24 vCPUs
+gpu|gpu-2|down#|tyard: quota 16 of 24 vCPUs
+gpu|gpu-3|down|broken fan
+gpu|gpu-4|idle|none
+gpu|gpu-5|allocated#|none
+gpu|gpu-6|idle~|tyard: no room
+gpu|gpu-7|allocated|none
+other|gpu-7|allocated|none
+other|o-1|down*|tyard: no room"""
+    words = NodeWords(lambda: [Listed(*row.split("|")) for row in rows.splitlines()])
     words.refresh()
+    assert (words.up("gpu"), words.up("other"), words.up(None)) == (2, 1, 2)
 
     assert words.why_not("gpu") == "quota 16 of 24 vCPUs"
     assert words.why_not("other") == "no room"

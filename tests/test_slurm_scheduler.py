@@ -13,6 +13,7 @@ from tensoryard.job import Job
 from tensoryard.scheduler import Phase, Seen
 from tensoryard.scheduler.slurm import SlurmScheduler
 from tensoryard.scheduler.slurm_commands import AwayError, NodeState, Row, in_one_line
+from tensoryard.scheduler.slurm_nodes import Listed, NodeWords
 from tensoryard.scheduler.slurm_reasons import reason
 from tensoryard.scheduler.slurm_table import SOONEST_S, JobTable
 from tensoryard.slurm_target import SlurmOptions, SlurmTarget
@@ -93,6 +94,19 @@ def told(tmp_path: Path) -> Told:
 )
 def test_a_state_of_slurm_is_a_phase_of_the_run(told: Told, state: str, phase: Phase, words: str | None) -> None:
     assert told.seen(state) == Seen(phase, words)
+
+
+def test_nodes_that_cannot_be_had_are_told_with_how_many_are_up(told: Told) -> None:
+    lacks = "quota NCASv3_T4 16 of 24 vCPUs in use, 12 more needed"
+    nodes = [Listed("gpu", "gpu-1", "idle", "none"), Listed("gpu", "gpu-2", "down~", f"tyard: {lacks}")]
+    told.scheduler._nodes = NodeWords(lambda: nodes)
+    told.scheduler._nodes.refresh()
+
+    assert told.seen("PENDING", "BeginTime").reason == f"1 node asked as job 7, 1 up: {lacks} (BeginTime)"
+    assert told.seen("PENDING", "Resources").reason == f"1 node asked as job 7, 1 up: {lacks} (Resources)"
+    # Nodes have no part in this one.
+    assert "JobHeldUser" in str(told.seen("PENDING", "JobHeldUser").reason)
+    assert lacks not in str(told.seen("PENDING", "JobHeldUser").reason)
 
 
 def test_a_job_that_waits_after_it_ran_is_started_again(told: Told) -> None:

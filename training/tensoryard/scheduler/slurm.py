@@ -231,7 +231,9 @@ class SlurmScheduler:
 
     def _in_words(self, run: _Run, row: Row, attempt: Attempt | None) -> str:
         if row.state == "CONFIGURING":
-            return f"{row.nodes} {'are' if _several(row.nodes) else 'is'} being started for job {row.job}"
+            up = self._nodes.up_of(row.nodes) if _several(row.nodes) else None
+            said = f"{row.nodes} {'are' if _several(row.nodes) else 'is'} being started for job {row.job}"
+            return said + (f", {up} of them up" if up is not None else "")
         if row.state not in WAITING:
             return f"Slurm says {row.state} of job {row.job}"
         count = run.asked.node_count if run.asked else 1
@@ -241,7 +243,11 @@ class SlurmScheduler:
         why = reason(row.reason)
         # Put back into the queue for want of a machine, it first waits for its time, then for nodes that are down.
         lack = self._nodes.why_not(partition) if why.kind == "resources" or why.code == "BeginTime" else ""
-        return f"{asked} as job {row.job}: {why}{'; ' * bool(lack)}{lack}{again}"
+        if lack:
+            # What its nodes lack says it all; what Slurm makes of that, in its own word.
+            code = f" ({why.code})" if " " not in why.code else ""
+            return f"{asked} as job {row.job}, {self._nodes.up(partition)} up: {lack}{code}{again}"
+        return f"{asked} as job {row.job}: {why}{again}"
 
     def _ended(self, run: _Run, row: Row, attempt: Attempt | None) -> Seen:
         """What it means that Slurm has no more to do with a job."""

@@ -113,7 +113,7 @@ class Cluster(NamedTuple):
 def in_words(node: SlurmNode) -> str:
     """The state of a node; one that is not known is shown as it is."""
     for flag, words in _FLAGS:
-        if flag in node.flags:
+        if flag in node.flags and not (flag == "POWERED_DOWN" and node.state == "DOWN"):
             return words
     if node.flags & {"DRAIN", "DRAINING", "DRAINED"}:
         return "takes no more jobs" if node.state != "DOWN" else "down, and takes no more jobs"
