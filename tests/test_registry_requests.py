@@ -69,6 +69,8 @@ def test_a_registration_with_known_digests_takes_three_requests(
     """One to see that the files are still those, one for the number, one for the record with its index."""
     records = outputs(near, files)
     registry.register("digits", records)
+    # The first of a model: whether there are tickets, and a name that is alike, before and after they are made.
+    assert len(network.seen) == 3 + 4
     network.again(lambda asked: None)
 
     assert registry.register("digits", records).version == 2

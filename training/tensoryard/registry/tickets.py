@@ -28,7 +28,7 @@ def take_number(store: Store, name: str, files: dict[str, int]) -> int:
         store,
         lambda file: keys.model_tickets(name, file),
         known_file=files.get(name),
-        before_first=lambda: check_case(store, name),
+        before_first=lambda: _check_new(store, name),
     )
     files[name] = (number - 1) // tickets.TICKETS_PER_FILE
     if number == 1:
@@ -57,6 +57,11 @@ def check_case(store: Store, name: str) -> None:
     # Looked up in the other case too: such a file system finds the tickets of a name that is new.
     if store.stat(keys.model_tickets(name, 0)) and not store.stat(keys.model_tickets(name.swapcase(), 0)):
         return
+    _check_new(store, name)
+
+
+def _check_new(store: Store, name: str) -> None:
+    """The same of a name that has no tickets."""
     same = _alike(store, name)
     if same and name not in same:
         raise _differs_in_case(name, same[0])

@@ -190,6 +190,7 @@ class BlobStore:
         except ResourceNotFoundError as error:
             if missing_container(error):
                 raise
+            self._appends.know_absent(key)
             return None
         if blob_list.is_directory(found.metadata):
             return None

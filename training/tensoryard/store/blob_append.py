@@ -45,6 +45,11 @@ class Appends:
         self._size = size
         self._ends: dict[str, int] = {}
         self._shared: set[str] = set()
+        self._absent = ""
+
+    def know_absent(self, key: str) -> None:
+        """Remember that a blob was not there just now, so that it is made without asking again."""
+        self._absent = key
 
     def know(self, key: str, length: int) -> None:
         """Remember that a blob had this length."""
@@ -96,7 +101,8 @@ class Appends:
         patience = self._clients.patience
         known = self._ends.get(key)
         if known is None:
-            found = self._size(key)
+            found = None if self._absent == key else self._size(key)
+            self._absent = ""
             known = self._make(key) if found is None else found
         expected = None if key in self._shared else known
         unsure = False
