@@ -29,6 +29,9 @@ MOST_BYTES = 65536
 PROGRAMS = "/usr/local/sbin/tyard"
 """Start of the paths of Slurm's programs on the head: tyard-resume, tyard-suspend, tyard-fail."""
 
+NODE_IMAGES = "/mnt/tensoryard/images"
+"""Where a node keeps images of runs: on its temp disk where it has one, which Azure's images mount at /mnt."""
+
 Kind = Literal["head", "worker"]
 
 
@@ -52,6 +55,7 @@ class Context:
     files: tuple[File, ...]
     secret: str = MUNGE_SECRET
     admin: str = ADMIN
+    node_images: str = NODE_IMAGES
 
 
 def _script(name: str) -> File:

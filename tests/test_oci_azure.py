@@ -7,19 +7,23 @@ import json
 import os
 import re
 import stat
+import sys
 import tarfile
+import threading
 from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.azure_sign_in import Identity
+from services.azure_sign_in import Identity, token
 from services.azures_registry import AUDIENCE, AzuresRegistry, claims_of
 from services.base_image import push_image
 from tensoryard.environment import command
 from tensoryard.environment.buildah import Buildah
-from tensoryard.environment.image_unpack import unpack
+from tensoryard.environment.image_folders import ImageFolders
 from tensoryard.errors import StoreError
 from tensoryard.registry import oci_azure
 from tensoryard.registry.oci_client import Client
@@ -69,8 +73,8 @@ def client(azures: AzuresRegistry, push: bool = False) -> Client:
 def test_a_managed_identity_pushes_and_pulls(azures: AzuresRegistry, tmp_path: Path) -> None:
     digest = push_image(f"{azures.host}/base:1", [a_layer()])
     assert client(azures).tagged() == digest
-    unpack(client(azures), digest, tmp_path / "root", print)
-    assert (tmp_path / "root" / "greeting").read_text() == "hello"
+    folder = ImageFolders(tmp_path, lambda name: tmp_path / "flocks" / name).unpack(client(azures), digest, print)
+    assert (folder / "layers" / "0" / "greeting").read_text() == "hello"
 
     exchanges = [form for path, form in azures.asked if path == "/oauth2/exchange"]
     assert len(exchanges) == 1  # kept for all that this process does
@@ -124,6 +128,46 @@ def test_nobody_signed_in_is_said(azures: AzuresRegistry, monkeypatch: pytest.Mo
     with pytest.raises(StoreError, match="nobody is signed in to Azure on this machine") as caught:
         client(azures).tagged()
     assert caught.value.hint == "`az login`"
+
+
+def test_a_node_without_azures_library_asks_its_machine(
+    azures: AzuresRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "azure.identity", None)
+    monkeypatch.setattr(oci_azure.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(oci_azure, "METADATA", "http://127.0.0.1:1")
+    with pytest.raises(StoreError, match=r"`azure\.identity`, which signs in there, is missing"):
+        client(azures).tagged()
+
+    azures.refused.clear()
+    asked: list[tuple[str, str | None]] = []
+
+    class Metadata(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Metadata"]))
+            query = parse_qs(urlsplit(self.path).query)
+            body = json.dumps({"access_token": token(TENANT, query["resource"][0])}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    digest = "sha256:" + "0" * 64
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as metadata:
+        threading.Thread(target=metadata.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setattr(oci_azure, "METADATA", f"http://127.0.0.1:{metadata.server_port}")
+        assert not client(azures).has_blob(digest)
+        metadata.shutdown()
+    assert asked == [
+        (
+            "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fcontainerregistry.azure.net",
+            "true",
+        )
+    ]
+    assert azures.refused == []
 
 
 def test_a_login_of_docker_comes_first(azures: AzuresRegistry) -> None:

@@ -1,6 +1,7 @@
 """What head and nodes run at boot, as cloud-init writes it, against a metadata service that answers as documented."""
 
 import base64
+import getpass
 import http.server
 import json
 import os
@@ -87,7 +88,8 @@ def start(metadata: Metadata, path: Path, *options: str, **environ: str) -> subp
 
 def test_a_node_waits_for_its_name_and_starts_slurmd_by_it(metadata: Metadata, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    options = ("--folder", str(folder), "--keep-hostname", "--share", "")
+    images = ("--images", str(tmp_path / "mnt" / "images"), "--user", getpass.getuser())
+    options = ("--folder", str(folder), "--keep-hostname", "--share", "", *images)
     with start(metadata, script("worker", "tyard-node", tmp_path), *options) as node:
         assert metadata.looked.wait(60)
         assert not folder.exists()
@@ -97,6 +99,7 @@ def test_a_node_waits_for_its_name_and_starts_slurmd_by_it(metadata: Metadata, t
     assert node.returncode == 0
     assert (folder / "slurmd").read_text() == "SLURMD_OPTIONS=-b -N gpucluster-3 --conf-server 10.40.0.4:6817\n"
     assert (folder / "node").read_text() == "gpucluster-3\n"
+    assert (tmp_path / "mnt" / "images").owner() == getpass.getuser()
     assert said.splitlines() == ["tyard-node: no name yet", "tyard-node: this machine is gpucluster-3"]
     # A slurmd that fails and starts again does not tell Slurm that the machine began anew: that would end its jobs.
     with start(metadata, tmp_path / "tyard-node", "--started", "--folder", str(folder)) as started:
@@ -107,7 +110,7 @@ def test_a_node_waits_for_its_name_and_starts_slurmd_by_it(metadata: Metadata, t
 def test_a_metadata_service_that_is_late_is_waited_for(metadata: Metadata, tmp_path: Path) -> None:
     metadata.up = False
     metadata.tags["slurm-node"] = "gpucluster-1"
-    options = ("--folder", str(tmp_path), "--keep-hostname", "--share", "")
+    options = ("--folder", str(tmp_path), "--keep-hostname", "--share", "", "--user", "")
     with start(metadata, script("worker", "tyard-node", tmp_path), *options) as node:
         assert metadata.looked.wait(60)
         metadata.up = True
@@ -157,7 +160,7 @@ def test_a_head_becomes_what_its_workspace_says(metadata: Metadata, tmp_path: Pa
         "/srv/tensoryard 10.40.128.0/17(rw,sync,no_subtree_check)\n"
     )
     settings = json.loads((root / "srv/tensoryard/.tensoryard/workspace.json").read_text())
-    assert settings == {"name": "dev", "azure": TOLD["connect"]}
+    assert settings == {"name": "dev", "azure": TOLD["connect"], "node_images": node_config.NODE_IMAGES}
     assert "AZURE_CLIENT_ID=the-client" in (root / "etc/tensoryard/environment").read_text().splitlines()
     assert ran == [
         "systemctl try-restart tyard-controller.service",

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlencode
 
 from tensoryard.errors import StoreError
 from tensoryard.registry.oci_login import Login
@@ -26,6 +27,9 @@ _AZURES = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\.azurecr\.(io|cn|us)", re.IGNORECA
 _SCOPE = "https://containerregistry.azure.net/.default"
 # Sends a form to a path of the registry, and returns the status and body of its answer.
 Post = Callable[[str, Mapping[str, str]], tuple[int, bytes]]
+METADATA = "http://169.254.169.254"
+_METADATA_S = 5
+_TRIES = 3
 # Of a refresh token without a time of its own in it; Azure's are good for three hours.
 _GOOD_FOR_S = 3600
 _MARGIN_S = 300
@@ -78,6 +82,8 @@ def _token_of_entra(registry: str) -> str:
         from azure.core.exceptions import ClientAuthenticationError
         from azure.identity import DefaultAzureCredential
     except ModuleNotFoundError as error:
+        if (token := _token_of_this_machine()) is not None:
+            return token
         raise StoreError(
             f"registry `{registry}`: is Azure's, and `{error.name}`, which signs in there, is missing",
             hint="pip install 'tensoryard[azure]'",
@@ -91,6 +97,28 @@ def _token_of_entra(registry: str) -> str:
         raise StoreError(
             f"registry `{registry}`: nobody is signed in to Azure on this machine: {said}", hint="`az login`"
         ) from None
+
+
+def _token_of_this_machine() -> str | None:
+    """
+    Of the one identity of a machine of Azure's, None elsewhere: nodes have nothing but Python.
+
+    Source: https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
+    """
+    import urllib.request
+
+    asked = urlencode({"api-version": "2018-02-01", "resource": _SCOPE.removesuffix("/.default")})
+    url = f"{METADATA}/metadata/identity/oauth2/token?{asked}"
+    request = urllib.request.Request(url, headers={"Metadata": "true"})  # noqa: S310  of this machine
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it refuses proxies
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with direct.open(request, timeout=_METADATA_S) as answer:
+                return str(json.loads(answer.read())["access_token"])
+        except (OSError, ValueError, KeyError):
+            if attempt < _TRIES:
+                time.sleep(attempt)
+    return None
 
 
 def _end_of(token: str) -> float:
