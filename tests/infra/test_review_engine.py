@@ -56,16 +56,17 @@ def engine(new_engine: Any) -> Engine:
 
 
 def apply(engine: Engine, change: dict[str, Any]) -> tuple[list[Change], Outcome]:
-    """What the review foretells of a change of settings and what `up` does with it; then it is undone."""
+    """What the review foretells of a change of settings, and what `up` does with it. A refused one is undone."""
     path = engine.project / "stacks" / "Pulumi.dev.yaml"
     written = path.read_text("utf-8")
     document = yaml.safe_load(written)
     config = settings_with(document["config"], change)
-    foretold = compare(declare(ROOT, "dev"), declare(ROOT, "dev", config))
+    foretold = compare(declare(ROOT, "dev", document["config"]), declare(ROOT, "dev", config))
     path.write_text(yaml.safe_dump({**document, "config": config}), "utf-8")
     done = engine.up("dev")
-    path.write_text(written, "utf-8")
-    assert engine.up("dev").error == ""
+    if done.error:
+        path.write_text(written, "utf-8")
+        assert engine.up("dev").error == ""
     return foretold, done
 
 
