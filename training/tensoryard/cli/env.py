@@ -183,9 +183,11 @@ def build(
 @_json
 def update(environment: str, as_json: bool) -> None:
     """
-    Move an environment to the newest packages and base image, and print what changed.
+    Move an environment to what is newest, and print what changed.
 
-    ENVIRONMENT is a job file, or what `tyard env show` takes. Nothing is built; runs from now on get what changed.
+    Packages, and the image below them. Nothing is built; runs from now on get what changed.
+
+    ENVIRONMENT is a job file, or what `tyard env show` takes.
 
     \b
     Examples:
@@ -232,23 +234,34 @@ def push(environment: str, registry: str) -> None:
 @click.option(
     "--unused-days", type=click.FloatRange(min=0), default=30, show_default=True, help="Not used for so long."
 )
+@click.option(
+    "--free",
+    "free_gib",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="GIB",
+    help="And more, until so much is free.",
+)
 @click.option("--all", "all_of_them", is_flag=True, help="All environments, and Horovod's wheels.")
 @click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")
 @_json
-def prune(unused_days: float, all_of_them: bool, yes: bool, as_json: bool) -> None:
+def prune(unused_days: float, free_gib: float, all_of_them: bool, yes: bool, as_json: bool) -> None:
     """
     Remove environments that were not used for a while.
 
-    Images stay in their registry.
+    With --free also those used longest ago, until there is room. Images stay in their registry, and layers as long as
+    an image here has them.
 
-    One that a process uses stays. Their locks stay too, so that a later run gets the same packages again.
+    One that a process uses stays, and an image that a run has, from before it starts until its end. Locks stay, so that
+    a later run gets the same packages again.
 
     \b
     Examples:
       tyard env prune
-      tyard env prune --unused-days 7 --yes
+      tyard env prune --unused-days 7 --free 20 --yes
     """
-    pruned = _builder().prune(None if all_of_them else unused_days, dry_run=not yes)
+    days = None if all_of_them else unused_days
+    pruned = _builder().prune(days, dry_run=not yes, free_bytes=int(free_gib * (1 << 30)))
     if as_json:
         print_json(pruned)
         return
