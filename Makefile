@@ -12,11 +12,19 @@ demo: .venv/.client
 
 test: .venv/.dev
 	@tools/system-packages
+	@echo "Types, style and three parts of the tests run side by side; each says at its end what it found, the last in 10 minutes or so."
+	@$(MAKE) --no-print-directory --jobs $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) check test-slurm test-infra test-rest
+
+# Its own time limits are real, and most of it is waiting for Slurm: so it goes before the others.
+.PHONY: test-slurm test-infra test-rest
+test-slurm:
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup tests/slurm
+test-infra:
 	@tools/pulumi-cli >/dev/null
 	@for tool in checkov cloud-init policy-pack; do tools/tool-venv $$tool >/dev/null || exit 1; done
-	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/infra
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --ignore tests/infra
+	nice $(BIN)/pytest --numprocesses 2 --dist loadfile tests/infra
+test-rest:
+	nice $(BIN)/pytest --numprocesses 2 --dist loadgroup --ignore tests/infra --ignore tests/slurm
 
 check: .venv/.dev
 	$(BIN)/ruff format --check $(SOURCES)
