@@ -10,8 +10,10 @@ import pytest
 from tensoryard.errors import JobError
 from tensoryard.estimator import TensorFlow
 from tensoryard.job import Job
+from tensoryard.nodes.slurm import parse
 from tensoryard.scheduler import Phase, Seen
 from tensoryard.scheduler.slurm import SlurmScheduler
+from tensoryard.scheduler.slurm_cluster import in_words
 from tensoryard.scheduler.slurm_commands import AwayError, NodeState, Row, in_one_line
 from tensoryard.scheduler.slurm_nodes import Listed, NodeWords
 from tensoryard.scheduler.slurm_reasons import reason
@@ -213,3 +215,23 @@ def test_a_target_that_sbatch_cannot_be_given_is_refused(options: dict[str, Any]
     with pytest.raises(JobError) as refused:
         msgspec.convert({"entry_script": "t.py", "experiment": "e", "compute_target": {"slurm": options}}, Job)
     assert said in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("IDLE+CLOUD+POWERED_DOWN", "not there, starts when needed"),
+        ("MIXED+CLOUD+NOT_RESPONDING+POWERING_UP", "being started"),
+        # Its machine could not be had: it is not started again by itself.
+        ("DOWN+CLOUD+NOT_RESPONDING+POWERING_UP", "down"),
+        ("DOWN+CLOUD+POWERED_DOWN+NOT_RESPONDING", "down"),
+        ("DOWN+CLOUD+POWERING_DOWN", "going away"),
+        ("IDLE+NOT_RESPONDING", "not answering"),
+        ("IDLE+DRAIN", "takes no more jobs"),
+        ("DOWN+DRAIN", "down, and takes no more jobs"),
+        ("ALLOCATED", "in use"),
+        ("FUTURE+NEW", "FUTURE+NEW"),
+    ],
+)
+def test_states_of_nodes_are_put_in_words(state: str, words: str) -> None:
+    assert in_words(parse(f"NodeName=gpu-1 State={state} ThreadsPerCore=1")) == words

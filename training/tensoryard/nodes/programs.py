@@ -54,15 +54,7 @@ class Programs:
         return self._delete(pick)
 
     def fail(self, names: Sequence[str]) -> None:
-        """
-        Tell why nodes did not come up in time, and delete their machines.
-
-        Slurm also calls this, in time, for nodes that `resume` gave up: they keep their reason, and have not failed.
-        """
-        given_up = {node.name for node in self._nodes() if node.state == "DOWN" and node.reason.startswith(REASON)}
-        names = [name for name in names if name not in given_up]
-        if not names:
-            return
+        """Tell why nodes did not come up in time, and delete their machines."""
         machines = {machine.node: machine for machine in self._machines.all() if machine.node in names}
         failures = self._read_failures()
         reasons = {}

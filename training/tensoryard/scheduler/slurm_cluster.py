@@ -27,7 +27,7 @@ _FLAGS = (
     ("POWERING_DOWN", "going away"),
     ("POWER_DOWN", "to go when its jobs have ended"),
     ("POWERED_DOWN", "not there, starts when needed"),
-    ("NOT_RESPONDING", "does not answer"),
+    ("NOT_RESPONDING", "not answering"),
     ("COMPLETING", "clearing up after a job"),
     ("MAINT", "in maintenance"),
 )
@@ -112,11 +112,15 @@ class Cluster(NamedTuple):
 
 def in_words(node: SlurmNode) -> str:
     """The state of a node; one that is not known is shown as it is."""
+    drained = bool(node.flags & {"DRAIN", "DRAINING", "DRAINED"})
+    if node.state == "DOWN" and "POWERING_DOWN" not in node.flags:
+        # Whatever else it is: nothing starts there until somebody, or `tyard node reconcile`, says so.
+        return "down, and takes no more jobs" if drained else _STATES["DOWN"]
     for flag, words in _FLAGS:
-        if flag in node.flags and not (flag == "POWERED_DOWN" and node.state == "DOWN"):
+        if flag in node.flags:
             return words
-    if node.flags & {"DRAIN", "DRAINING", "DRAINED"}:
-        return "takes no more jobs" if node.state != "DOWN" else "down, and takes no more jobs"
+    if drained:
+        return "takes no more jobs"
     return _STATES.get(node.state, "+".join([node.state, *sorted(node.flags)]))
 
 

@@ -11,7 +11,7 @@ from tensoryard.nodes import REASON
 from tensoryard.nodes.slurm import expand
 from tensoryard.scheduler.slurm_commands import AwayError, ask
 
-_EVERY_S = 15.0
+_EVERY_S = 5.0
 _UP = ("idle", "mixed", "allocated", "completing")
 
 
@@ -37,7 +37,7 @@ def listed() -> list[Listed]:
 
 
 class NodeWords:
-    """The last answer. While it is used it is renewed every 15 s, in a thread of its own: nobody waits for it."""
+    """The last answer. While it is used it is renewed every 5 s, in a thread of its own: nobody waits for it."""
 
     def __init__(self, listing: Callable[[], list[Listed]] = listed) -> None:
         self._listing = listing
