@@ -1,12 +1,13 @@
 """
 What Tensoryard adds to Slurm, on a real one of three simulated nodes on this machine; as root.
 
-    python tests/benchmarks/bench_slurm.py [--repeats 9] [--runs 200] [--waiting 1000] [--horovod 3]
+    python tests/benchmarks/bench_slurm.py [--repeats 9] [--runs 200] [--waiting 1000] [--files 100000] [--horovod 3]
 
 - from `tyard run` to a job that sbatch took, environment cached (budget 1 s)
 - from the start of the batch script to train.py's first line, beside an sbatch script written by hand (budget 0.3 s)
 - so many runs queued at once and seen to their end: squeue calls (budget: one a poll), the controller's peak memory
 - the controller's memory with so many runs that wait (budget 150 MiB with 1,000)
+- a run that leaves so many small outputs, and how long they take to list
 - a Horovod step on two nodes, by `tyard run` and by an sbatch script with mpirun (budget 2%)
 """
 
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--waiting", type=int, default=1000)
+    parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--horovod", type=int, default=3)
     given = parser.parse_args()
     cluster = SlurmCluster()
@@ -75,6 +77,7 @@ def main() -> None:
             accepted_and_first_line(Path(work), cluster, given.repeats)
             many(Path(work), cluster, given.runs)
             waiting(Path(work), cluster, given.waiting)
+            many_files(Path(work), given.files)
             if given.horovod:
                 horovod(Path(work), cluster, given.horovod)
     finally:
@@ -154,6 +157,20 @@ def waiting(work: Path, cluster: SlurmCluster, count: int) -> None:
     cluster.run("scancel", "--user=root")
     cluster.run("scontrol", "update", "partition=main", "state=up")
     cluster.wait_until_idle()
+
+
+def many_files(work: Path, count: int) -> None:
+    (work / "files").mkdir()
+    yard = Yard(work / "files")
+    run = yard.run(f"for n in range({count}): open(f'outputs/{{n}}', 'x').close()", compute_target=ON_SLURM)
+    seconds = {span.stage: span.seconds for span in run.state().stages}
+    listed = run.outputs()
+    assert listed is not None
+    assert len(listed.files) == count
+    print(
+        f"{count} outputs: written in {seconds['Running']:.1f} s, listed in {seconds['Post-processing']:.1f} s",
+        flush=True,
+    )
 
 
 def horovod(work: Path, cluster: SlurmCluster, repeats: int) -> None:

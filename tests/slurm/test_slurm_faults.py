@@ -1,5 +1,6 @@
 """What becomes of runs on a real Slurm when something dies. Scripts are plain Python that stands in for training."""
 
+import importlib
 import os
 import time
 from typing import Any
@@ -109,19 +110,20 @@ signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(open("outputs/saved
 """
 
 
-@pytest.mark.parametrize("way", ["single", "mpi"])
-def test_a_job_that_is_put_back_into_the_queue_goes_on_from_its_checkpoint(
-    slurm: SlurmCluster, yard: Yard, way: str
-) -> None:
-    """As preemption does, and the watcher of a Spot machine: its tasks get a TERM, and its end decides nothing."""
-    run = start(yard, way)
-    first = run.job.tasks()[0].name
-    slurm.run("scontrol", "requeue", yard.record(run, "launch/slurm.json")["job"])
-    wait_until(lambda: run.state().stage == "Scaling", "the run waits for nodes again")
-    wait_until(lambda: yard.log(run, first).count("begins at") == 2, "the run began again")
-    enough(yard, run)
-    assert end_of(slurm, yard, run) == ("Completed", None)
-    assert int(yard.log(run, first).splitlines()[-2].split()[-1]) > 0
+def test_jobs_that_are_put_back_into_the_queue_go_on_from_their_checkpoints(slurm: SlurmCluster, yard: Yard) -> None:
+    """As preemption does, and the watcher of a Spot machine: tasks get a TERM, and the job's end decides nothing."""
+    runs = {run: run.job.tasks()[0].name for run in (start(yard, "single"), start(yard, "mpi"))}
+    for run in runs:
+        slurm.run("scontrol", "requeue", yard.record(run, "launch/slurm.json")["job"])
+    wait_until(lambda: all(run.state().stage == "Scaling" for run in runs), "the runs wait for nodes again")
+    wait_until(
+        lambda: all(yard.log(run, first).count("begins at") == 2 for run, first in runs.items()), "both began again"
+    )
+    for run in runs:
+        enough(yard, run)
+    for run, first in runs.items():
+        assert end_of(slurm, yard, run) == ("Completed", None)
+        assert int(yard.log(run, first).splitlines()[-2].split()[-1]) > 0
 
 
 def test_a_run_that_reaches_the_partitions_time_limit_keeps_its_checkpoint_and_says_so(
@@ -174,6 +176,26 @@ def test_a_run_that_is_canceled_may_save_and_leaves_nothing(slurm: SlurmCluster,
     assert (yard.work_folder(run) / "outputs" / "saved").exists()
 
 
+@pytest.mark.parametrize("when", ["preparing", "concluding"])
+def test_a_cancel_before_and_after_the_tasks_asks_nothing_of_slurm(
+    slurm: SlurmCluster, yard: Yard, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    run = yard.submit("open('outputs/times', 'a').write('once ')", **ON_SLURM)
+    names = {"preparing": "preparing.lay_out_support", "concluding": "outputs.conclude"}
+    module, name = names[when].split(".")
+    real = getattr(importlib.import_module(f"tensoryard.{module}"), name)
+
+    def cancels_first(*arguments: Any) -> Any:
+        run.request_cancel()
+        return real(*arguments)
+
+    monkeypatch.setattr(f"tensoryard.{names[when]}", cancels_first)
+    yard.serve()
+    expected = {"preparing": ("Canceled", "canceled before it started"), "concluding": ("Completed", None)}
+    assert end_of(slurm, yard, run) == expected[when]
+    assert (yard.work_folder(run) / "outputs" / "times").exists() == (when == "concluding")
+
+
 def test_a_run_that_waits_for_nodes_says_why_and_can_be_canceled(slurm: SlurmCluster, yard: Yard) -> None:
     occupy(slurm)
     run = yard.submit(TRAINS, **ON_SLURM)
@@ -186,24 +208,31 @@ def test_a_run_that_waits_for_nodes_says_why_and_can_be_canceled(slurm: SlurmClu
     wait_until(lambda: len(slurm.jobs()) == 1, "its job is gone")
 
 
-@pytest.mark.parametrize("when", ["submitting", "waiting", "running", "over"])
+@pytest.mark.parametrize("when", ["preparing", "submitting", "waiting", "running", "over", "concluding"])
 def test_a_controller_that_was_killed_is_gone_on_from_and_no_script_runs_twice(
     slurm: SlurmCluster, yard: Yard, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     others = occupy(slurm) if when in ("submitting", "waiting") else None
     run = yard.submit("open('outputs/times', 'a').write('once ')\n" + TRAINS, **ON_SLURM)
     with monkeypatch.context() as patched:
-        if when == "submitting":
+        if when == "preparing":
+            patched.setattr("tensoryard.preparing.lay_out_support", lambda folder: os._exit(9))
+        elif when == "submitting":
             real = commands.sbatch
             patched.setattr(commands, "sbatch", lambda script: os._exit(real(script) and 9))
+        elif when == "concluding":
+            patched.setattr("tensoryard.outputs.conclude", lambda run, folder: os._exit(9))
         controller = yard.start_controller()
-    if when == "submitting":
-        controller.join()
-        assert not (yard.work_folder(run) / "launch" / "slurm.json").exists()
-    elif when == "waiting":
+    if when == "waiting":
         wait_until(lambda: "free" in str(run.state().reason), "the run waits")
-    else:
+    elif when in ("running", "over", "concluding"):
         yard.wait_for_file(run, "outputs/worker-0.step")
+    if when == "concluding":
+        enough(yard, run)
+    if when in ("preparing", "submitting", "concluding"):
+        controller.join()
+        assert controller.exitcode == 9
+        assert (yard.work_folder(run) / "launch" / "slurm.json").exists() == (when == "concluding")
     controller.kill()
     controller.join()
     if when == "over":
@@ -216,6 +245,16 @@ def test_a_controller_that_was_killed_is_gone_on_from_and_no_script_runs_twice(
     enough(yard, run)
     assert end_of(slurm, yard, run) == ("Completed", None)
     assert yard.text(run, "outputs/times") == "once "
+
+
+def test_of_two_controllers_one_has_the_runs(slurm: SlurmCluster, yard: Yard) -> None:
+    runs = [yard.submit("open('outputs/times', 'a').write('once ')", **ON_SLURM) for _ in range(3)]
+    for _ in range(2):
+        yard.start_controller()
+    assert [end_of(slurm, yard, run) for run in runs] == [("Completed", None)] * 3
+    assert [yard.text(run, "outputs/times") for run in runs] == ["once "] * 3
+    jobs = slurm.run("scontrol", "show", "jobs")
+    assert [jobs.count(f"WorkDir={yard.work_folder(run)}\n") for run in runs] == [1] * 3
 
 
 def test_of_two_jobs_for_one_run_the_second_does_nothing(slurm: SlurmCluster, yard: Yard) -> None:
@@ -306,3 +345,10 @@ def test_forty_runs_at_once_come_to_their_end_with_one_squeue_a_poll(slurm: Slur
     asked = slurm.asked()
     assert asked["REQUEST_SUBMIT_BATCH_JOB"] == 40
     assert asked["REQUEST_JOB_INFO"] <= took / SOONEST_S + 2
+
+
+def test_outputs_of_many_small_files_are_listed_and_kept(slurm: SlurmCluster, yard: Yard) -> None:
+    count = 10_000
+    run = yard.run(f"for number in range({count}): open(f'outputs/{{number}}', 'x').close()", **ON_SLURM)
+    assert end_of(slurm, yard, run) == ("Completed", None)
+    assert len(run.outputs().files) == count  # type: ignore[union-attr]
