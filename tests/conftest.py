@@ -21,6 +21,7 @@ _OF_LINUX = [
     "test_image_builder.py",
     "test_image_programs.py",
     "test_image_runs.py",
+    "test_image_secrets.py",
     "test_sbom.py",
 ]
 collect_ignore = [] if sys.platform == "linux" else _OF_LINUX

@@ -16,6 +16,10 @@ ENV PATH=/opt/environment/bin:$PATH \
     UV_PYTHON_INSTALL_DIR=/opt/python \
     UV_LINK_MODE=copy
 RUN --mount=type=bind,source=uv,target=/usr/local/bin/uv \
+    --mount=type=secret,id=ca \
+    --mount=type=secret,id=index \
+    if [ -e /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca; fi; \
+    if [ -e /run/secrets/index ]; then export UV_CONFIG_FILE=/run/secrets/index; fi; \
     uv venv --no-project --quiet --python 3.11 /opt/environment
 
 # TensorFlow and what it needs, each checked against its digest
@@ -41,6 +45,6 @@ RUN --mount=type=bind,source=uv,target=/usr/local/bin/uv \
 # what it is
 LABEL org.opencontainers.image.title="tensorflow-2.15" \
       org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm" \
-      org.tensoryard.key="6eb8e79d7b2ccf61" \
+      org.tensoryard.key="f37853b68c9bb79a" \
       org.tensoryard.lock="sha256:4e910057c6d906bd022fa9b55824567e2244343d500051c93813054bb757c32f"
 USER 1000:1000
