@@ -1,30 +1,31 @@
 """
 A process killed by SIGKILL at every single step, half-way through a write too, and then the same command again.
 
-A step is whatever changes a disk or a storage account: a system call, or a request. After the kill all that
-`registry.check` says must hold already, and the second try must complete what the first one began, once.
+After the kill all that `registry.check` says must hold already, and the second try must complete what the first one
+began, once.
 """
 
 import hashlib
-import io
-import itertools
+import json
 import os
-import signal
-import sys
-import threading
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from finished_runs import FILES, finished_run
+from killed_at_steps import killed
+from services.oci_registry import OciRegistry
 from tensoryard.downloads import download_path
 from tensoryard.errors import NotFoundError
 from tensoryard.registry import Registry
 from tensoryard.registry.check import check_registry
 from tensoryard.registry.gc import collect
+from tensoryard.registry.oci import push
+from tensoryard.registry.oci_client import Client
+from tensoryard.registry.oci_manifest import parse_place
+from tensoryard.registry.signing import sign_version, signature_problems
 from tensoryard.store import Store, blob_copy, blob_upload, keys, transfer
 from tensoryard.store.blob import BlobStore
 from tensoryard.store.file import FileStore
@@ -34,75 +35,6 @@ from tensoryard.uploads import upload_files
 BIG = os.urandom(250_000)
 DATA = {"images/cat": b"cat" * 1000, "images/dog": BIG, "labels": b""}
 MOST_STEPS = 200
-
-
-def die_at(step: int, *, torn: bool) -> None:
-    """
-    Let this process die at its n-th step from now, before it or, with torn, half-way through what it writes.
-
-    Requests that only read are no steps: what they give is written next.
-    """
-    count = itertools.count(1)
-    lock = threading.Lock()
-
-    def wrapped(call: Callable[..., Any], half: Callable[..., Any] | None = None) -> Callable[..., Any]:
-        def run(*arguments: Any, **options: Any) -> Any:
-            with lock:
-                now = next(count)
-            if now == step:
-                if torn and half:
-                    half(*arguments)
-                os.kill(os.getpid(), signal.SIGKILL)
-            return call(*arguments, **options)
-
-        return run
-
-    for name in ("link", "replace", "unlink", "mkdir", "rmdir", "ftruncate", "utime"):
-        setattr(os, name, wrapped(getattr(os, name)))
-    write, opened, opened_file = os.write, os.open, io.open
-    os.write = wrapped(write, lambda fd, data: write(fd, bytes(data)[: len(data) // 2]))
-    creating = wrapped(opened)
-    os.open = lambda path, flags, *rest, **options: (  # type: ignore[assignment]
-        creating if flags & os.O_CREAT else opened
-    )(path, flags, *rest, **options)
-
-    class Dying(io.FileIO):
-        write = wrapped(io.FileIO.write, lambda file, data: io.FileIO.write(file, data[: len(data) // 2]))
-
-    def open_unbuffered(path: Any, mode: str = "r", buffering: int = -1, *rest: Any, **options: Any) -> Any:
-        if buffering or mode == "rb":
-            return opened_file(path, mode, buffering, *rest, **options)
-        return wrapped(Dying)(path, mode.replace("b", ""))
-
-    io.open = open_unbuffered  # type: ignore[assignment]
-    transfer.FileIO = Dying  # type: ignore[misc]
-    from requests.adapters import HTTPAdapter
-
-    asked = HTTPAdapter.send
-    changing = wrapped(asked)
-
-    def send(adapter: HTTPAdapter, request: Any, **options: Any) -> Any:
-        is_step = request.method not in ("GET", "HEAD")
-        return (changing if is_step else asked)(adapter, request, **options)
-
-    HTTPAdapter.send = send  # type: ignore[method-assign]
-
-
-def killed(step: int, work: Callable[[], object], *, torn: bool) -> bool:
-    """Whether a process of its own was killed at a step of its work; False where the work has fewer."""
-    child = os.fork()
-    if child == 0:
-        try:
-            die_at(step, torn=torn)
-            work()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
 
 
 class Place(NamedTuple):
@@ -266,6 +198,63 @@ def _downloaded(place: Place) -> None:
     assert found == FILES
 
 
+def _with_a_key(place: Place) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    _run_only(place)
+    _register(place)
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = serialization.Encoding.PEM
+    plain = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    (place.folder / "private.pem").write_bytes(key.private_bytes(pem, *plain))
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (place.folder / "public.pem").write_bytes(public)
+
+
+def _sign(place: Place) -> None:
+    sign_version(place.store, place.registry().get(place.name), place.folder / "private.pem")
+
+
+def _is_signed(place: Place) -> None:
+    version = place.registry().get(place.name)
+    assert signature_problems(place.store, version, place.folder / "public.pem") == []
+    assert len(list(place.store.list(keys.model(place.name, "signatures/")))) == 1
+
+
+# Where the registry of this file's tests listens.
+_listening: list[str] = []
+
+
+def _client(place: Place) -> Client:
+    repository = hashlib.sha256(str(place.folder).encode()).hexdigest()[:16]
+    return Client(parse_place(f"{_listening[0]}/models/{repository}", "1"))
+
+
+def _push(place: Place) -> None:
+    _nothing_is_tagged_by_halves(place)
+    push(place.store, place.registry().get(place.name), _client(place).place)
+
+
+def _nothing_is_tagged_by_halves(place: Place) -> bool:
+    """Whether a tag is there, which then names a manifest all of whose layers are there."""
+    client = _client(place)
+    tagged = client.tagged()
+    if tagged is None:
+        return False
+    layers = json.loads(client.manifest(tagged))["layers"]
+    found = {layer["annotations"]["org.cncf.model.filepath"]: layer["digest"] for layer in layers}
+    assert found == {name: f"sha256:{hashlib.sha256(data).hexdigest()}" for name, data in FILES.items()}
+    for name, digest in found.items():
+        with client.open_blob(digest) as blob:
+            assert blob.read() == FILES[name]
+    return True
+
+
+def _is_pushed(place: Place) -> None:
+    assert _nothing_is_tagged_by_halves(place)
+
+
 WORKS: dict[str, Work] = {
     "register": Work(_run_only, _register, _some_versions, again=True),
     "register with a nonce": Work(_run_only, lambda place: _register(place, nonce="once"), _one_version),
@@ -285,6 +274,8 @@ WORKS: dict[str, Work] = {
         lambda place: place.registry().download(place.name, place.folder / "got"),
         _downloaded,
     ),
+    "sign": Work(_with_a_key, _sign, _is_signed),
+    "push": Work(lambda place: (_run_only(place), _register(place)), _push, _is_pushed),
     "data upload": Work(_fill, _upload, _uploaded),
     "data download": Work(_filled_and_uploaded, _fetch, _fetched),
 }
@@ -303,14 +294,24 @@ def _nothing_torn(place: Place) -> None:
 
 
 # All that is written in the other works is written in the same way.
-TORN = ["register a copy", "download", "data upload", "data download"]
+TORN = ["register a copy", "download", "push", "data upload", "data download"]
 # Those that send the requests of another one.
 ALIKE = ["register", "register a folder", "take an alias away"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def oci(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    registry = OciRegistry(tmp_path_factory.mktemp("oci"))
+    _listening.append(registry.host)
+    yield
+    _listening.clear()
+    registry.close()
+
+
 @pytest.fixture(autouse=True)
-def many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of a few parts is large."""
+def many_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file of a few parts is large. Docker's logins of this machine are nobody's."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.setattr(blob_upload, "WHOLE_BYTES", 0)
     monkeypatch.setattr(blob_upload, "BLOCK_BYTES", 100_000)
     monkeypatch.setattr(blob_copy, "ONE_REQUEST_BYTES", 1000)
