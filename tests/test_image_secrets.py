@@ -1,8 +1,9 @@
-"""A package index behind a password and a certificate of one's own: builds use both, and nothing keeps either."""
+"""A private base, package index and certificate: builds use them, and no image keeps any of it."""
 
 import base64
 import gzip
 import hashlib
+import json
 import ssl
 import subprocess
 import threading
@@ -15,6 +16,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.base_image import push_image
+from services.oci_registry import OciRegistry
 from tensoryard.environment import ImageSpec
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_folders import files_of
@@ -26,6 +29,8 @@ from tensoryard.store.file import FileStore
 
 pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they share
 USER, PASSWORD = "tyard-reader", "a-password-of-the-index"
+# As `htpasswd -nbB user secret` prints it
+HTPASSWD = "user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
 WHEEL = "tyard_private-1.0-py3-none-any.whl"
 
 
@@ -149,3 +154,24 @@ def test_a_private_index_and_its_certificate_are_used_and_kept_nowhere(
     of_the_ca = index.ca.read_bytes().splitlines()[5]
     for secret in (PASSWORD.encode(), USER.encode(), index.host.encode(), of_the_ca):
         assert [where for where, data in kept.items() if secret in data] == []
+
+
+@pytest.mark.parametrize("place", ["DOCKER_CONFIG", "HOME"])
+def test_a_private_base_is_read_and_the_image_written_with_the_login_of_docker(
+    images: ImageBuilder, base_layers: list[bytes], tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "htpasswd").write_text(f"{HTPASSWD}\n")
+    (tmp_path / "registry").mkdir()
+    guarded = OciRegistry(tmp_path / "registry", tmp_path / "htpasswd")
+    folder = tmp_path / "docker" if place == "DOCKER_CONFIG" else tmp_path / ".docker"
+    folder.mkdir()
+    login = {"auth": base64.b64encode(b"user:secret").decode()}
+    (folder / "config.json").write_text(json.dumps({"auths": {guarded.host: login}}))
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    monkeypatch.setenv(place, str(folder if place == "DOCKER_CONFIG" else tmp_path))
+    push_image(f"{guarded.host}/team/base:12", base_layers)
+    builder = ImageBuilder(VenvBuilder(images.cache), guarded.host, FileStore(tmp_path / "store"))
+    wanted = Recipe(name="guarded", python="3.11")
+    made = builder.ensure_recipe(wanted, ImageSpec(base=f"{guarded.host}/team/base:12"), print)
+    assert made.image.startswith(f"{guarded.host}/tensoryard/environments@sha256:")
+    guarded.close()
