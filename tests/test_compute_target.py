@@ -301,6 +301,9 @@ def test_by_the_command_line(checkout: Path, ws: Workspace, cli: Tyard, monkeypa
     assert file.read_text() == before
     _, talk = cli.both("cluster", "scale", "gpucluster", "--max", "9", "--stack", "dve", code=2)
     assert "There are: dev, nc6, prod" in talk
+    _, talk = cli.both("cluster", "scale", "gpucluster", "--min", "1", "--max", "9", code=2)
+    assert "--min: got 1, and nodes run only while runs wait for them" in talk
+    assert "`tyard cluster scale gpucluster --nodes 1`" in talk
     _, talk = cli.both("cluster", "scale", "local", "--max", "9", code=2)
     assert "`local` is this machine" in talk
     _, talk = cli.both("cluster", "scale", "gpuclustre", "--max", "9", code=2)

@@ -221,6 +221,7 @@ def test_a_target_that_sbatch_cannot_be_given_is_refused(options: dict[str, Any]
     ("state", "words"),
     [
         ("IDLE+CLOUD+POWERED_DOWN", "not there, starts when needed"),
+        ("IDLE+CLOUD+POWER_UP+POWERED_DOWN", "to be started"),
         ("MIXED+CLOUD+NOT_RESPONDING+POWERING_UP", "being started"),
         # Its machine could not be had: it is not started again by itself.
         ("DOWN+CLOUD+NOT_RESPONDING+POWERING_UP", "down"),

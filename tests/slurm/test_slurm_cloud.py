@@ -84,7 +84,7 @@ def test_what_azure_refuses_stands_in_the_nodes_reason(
 def test_a_node_that_never_comes_up_three_times_waits_for_a_person(cloud: CloudCluster, tmp_path: Path) -> None:
     (cloud.folder / "nodes" / "node-never-came-up.json").write_text('{"node-1": 2}')
     cloud.boots = False
-    submit(cloud, tmp_path / "out", "true")
+    submit(cloud, tmp_path / "out", "true", "--nodelist=node-1")
     wait_until(cloud, lambda: "kept down" in reason(cloud, "node-1"))
 
     assert re.fullmatch(
@@ -114,6 +114,21 @@ def test_a_machine_that_nobody_wants_goes(cloud: CloudCluster) -> None:
     ]
     cloud.tyard("node", "reconcile")
     assert cloud.azure.nodes == {}
+
+
+def test_nodes_are_started_ahead_and_idle_ones_let_go(cloud: CloudCluster) -> None:
+    def scale(count: int) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = json.loads(
+            cloud.tyard("cluster", "scale", "node", "--nodes", str(count), "--json")
+        )
+        return found
+
+    assert scale(1) == {"name": "node", "there": [], "started": ["node-1"], "let_go": []}
+    assert scale(1) == {"name": "node", "there": ["node-1"], "started": [], "let_go": []}
+    wait_until(cloud, lambda: states(cloud)["node-1"] == "IDLE+CLOUD")
+    assert scale(0) == {"name": "node", "there": [], "started": [], "let_go": ["node-1"]}
+    assert "got 3, `node` has 2 nodes" in cloud.tyard("cluster", "scale", "node", "--nodes", "3")
+    wait_until(cloud, lambda: not cloud.azure.nodes)
 
 
 def test_nodes_of_other_clusters_are_not_touched(cloud: CloudCluster) -> None:

@@ -105,3 +105,7 @@ def test_nodes_that_are_not_ours_are_not_scaled(named: Tyard) -> None:
     for name in ("big", "short"):
         _, talk = named.both("cluster", "scale", name, "--max", "9", code=2)
         assert f"`{name}` is a Slurm cluster that no stack of ours makes" in talk
+    _, talk = named.both("cluster", "scale", "big", "--nodes", "1", code=2)
+    assert "the nodes of `big` are always there" in talk
+    _, talk = named.both("cluster", "scale", "big", code=2)
+    assert "give either --max or --nodes" in talk

@@ -49,26 +49,65 @@ def create(name: str, vm_size: str, max_nodes: int, spot: bool, stack: str | Non
 @click.command()
 @click.argument("name")
 @click.option(
-    "--max", "max_nodes", type=click.IntRange(1, 1000), required=True, metavar="N", help="Most nodes at once."
+    "--max", "max_nodes", type=click.IntRange(1, 1000), metavar="N", help="Most nodes at once, in the stack."
+)
+@click.option(
+    "--min", "min_nodes", type=click.IntRange(0), metavar="N", help="Least nodes: 0, as nodes run for runs."
+)
+@click.option(
+    "--nodes", type=click.IntRange(0), metavar="N", help="Start so many now, or let idle ones go: by Slurm."
 )
 @_options
-def scale(name: str, max_nodes: int, stack: str | None, yes: bool, as_json: bool) -> None:
+def scale(
+    name: str, max_nodes: int | None, min_nodes: int | None, nodes: int | None, stack: str | None, yes: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """
-    Change how many nodes a cluster of the workspace may have.
+    Change how many nodes a cluster may have, or has now.
 
-    NAME: of a cluster that `pulumi up` made. Runs that it has go on.
+    NAME: with --max, of a cluster that `pulumi up` made; its runs go on. With --nodes, of any whose nodes are started
+    for runs, where Slurm's commands may start them: on the head. Idle nodes go after 5 minutes all the same.
 
     \b
     Examples:
       tyard cluster scale gpucluster --max 8
       tyard cluster scale gpucluster --max 8 --yes
+      tyard cluster scale gpucluster --nodes 2
     """
     from tensoryard.workspace import Workspace
 
     workspace = Workspace.from_config()
+    if (max_nodes is None and min_nodes is None) == (nodes is None):
+        raise UsageError("tyard cluster scale: give either --max or --nodes", f"tyard cluster scale {name} --max 8")
+    if nodes is not None:
+        _have_now(workspace, name, nodes, as_json)
+        return
     _check_ours(workspace, name)
-    cluster = {"name": name, "maxNodes": max_nodes}
+    if min_nodes:
+        raise UsageError(
+            f"--min: got {min_nodes}, and nodes run only while runs wait for them",
+            f"on the head, `tyard cluster scale {name} --nodes {min_nodes}` starts some ahead of a run",
+        )
+    cluster = {"name": name} | ({} if max_nodes is None else {"maxNodes": max_nodes})
     _carry_out(workspace, "change", cluster, "tyard cluster scale", stack, yes, as_json)
+
+
+def _have_now(workspace: "Workspace", name: str, count: int, as_json: bool) -> None:
+    from tensoryard.cli.tables import print_json
+    from tensoryard.nodes.ahead import have_nodes
+    from tensoryard.scheduler.slurm_cluster import answered, named_cluster
+
+    found = named_cluster(name, workspace)
+    moved = answered(lambda: have_nodes(name, found.nodes, count))
+    if as_json:
+        print_json({"name": name, **moved._asdict()})
+        return
+    for words, names in (("Starting", moved.started), ("Letting go", moved.let_go)):
+        if names:
+            click.echo(f"{words} {', '.join(names)}")
+    if not moved.started and not moved.let_go:
+        click.echo(f"Unchanged: {', '.join(moved.there) or 'none'} up or being started")
+    click.echo(f"\nNext:\n  tyard cluster nodes {name}", err=True)
 
 
 @click.command()

@@ -24,6 +24,7 @@ T = TypeVar("T")
 _FLAGS = (
     ("INVALID_REG", "has less than Slurm was told"),
     ("POWERING_UP", "being started"),
+    ("POWER_UP", "to be started"),
     ("POWERING_DOWN", "going away"),
     ("POWER_DOWN", "to go when its jobs have ended"),
     ("POWERED_DOWN", "not there, starts when needed"),
@@ -127,7 +128,7 @@ def in_words(node: SlurmNode) -> str:
 def clusters() -> list[Cluster]:
     """Every partition, in Slurm's order."""
     jobs = _jobs()
-    nodes = _answered(slurm_nodes.nodes)
+    nodes = answered(slurm_nodes.nodes)
     # Once more for each kind of node of a partition: `main*` is the default one.
     limits = dict(line.split("|", 1) for line in _said("sinfo", "--noheader", "--all", "--format=%P|%l").splitlines())
     found = []
@@ -202,11 +203,11 @@ def _listed(names: Iterable[str]) -> str:
 
 def nodes_of(cluster: Cluster | None) -> list[NodeView]:
     """The nodes of a cluster, or of all, with the names of the jobs on each."""
-    nodes = cluster.nodes if cluster else tuple(_answered(slurm_nodes.nodes))
+    nodes = cluster.nodes if cluster else tuple(answered(slurm_nodes.nodes))
     on: dict[str, list[str]] = {}
     for job in _jobs():
         if job.hosts:
-            for host in _answered(partial(slurm_nodes.expand, job.hosts)):
+            for host in answered(partial(slurm_nodes.expand, job.hosts)):
                 on.setdefault(host, []).append(job.name)
     return [
         NodeView(
@@ -249,10 +250,11 @@ def _jobs() -> list[JobView]:
 
 
 def _said(*argv: str) -> str:
-    return _answered(lambda: ask(argv))
+    return answered(lambda: ask(argv))
 
 
-def _answered(call: Callable[[], T]) -> T:
+def answered(call: Callable[[], T]) -> T:
+    """What a call that asks Slurm returns. Raises SchedulerError where Slurm is away."""
     try:
         return call()
     except AwayError as error:
