@@ -1,4 +1,9 @@
-"""Slurm is for Linux: elsewhere these tests are not there. They share one cluster, so one worker runs them all."""
+"""
+Slurm is for Linux: elsewhere these tests are not there.
+
+They share one cluster, so one worker runs them all. Those whose cluster starts with no node have their own, and
+mostly wait for its machines: for another worker.
+"""
 
 import sys
 from pathlib import Path
@@ -12,4 +17,5 @@ collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("slurm"))
+            own = item.path.stem in ("test_slurm_cloud", "test_slurm_whole")
+            item.add_marker(pytest.mark.xdist_group("slurm-cloud" if own else "slurm"))
