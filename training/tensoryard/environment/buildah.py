@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from tensoryard.environment import Log, command
 from tensoryard.environment.buildah_login import signed_in
@@ -29,6 +30,12 @@ _INDEX = {"UV_DEFAULT_INDEX": "index-url", "UV_INDEX_URL": "index-url", "UV_EXTR
 
 class DiskFullError(EnvironmentBuildError):
     """The disk was full; worth another try when room was made."""
+
+
+class Program(Protocol):
+    """What builds images."""
+
+    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile") -> object: ...
 
 
 class Buildah:

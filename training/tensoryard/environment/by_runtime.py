@@ -35,7 +35,13 @@ class BuilderByRuntime:
         workspace = self._workspace
         if workspace is None:
             return ImageBuilder(self.venvs)
-        return ImageBuilder(self.venvs, workspace.settings().images_below, workspace.store, self._on_nodes)
+        settings = workspace.settings()
+        if settings.image_builder == "acr-tasks":
+            from tensoryard.environment.image_builder_azure import AzureImageBuilder, tasks_of
+
+            tasks = tasks_of(settings)
+            return AzureImageBuilder(self.venvs, settings.images_below, workspace.store, self._on_nodes, tasks)
+        return ImageBuilder(self.venvs, settings.images_below, workspace.store, self._on_nodes)
 
     def find(self, spec: EnvironmentSpec) -> Environment | None:
         return self._of(spec).find(spec)

@@ -222,7 +222,7 @@ class ImageBuilder:
         key = inputs.key
         packages = pins(inputs.requirements) | ({"horovod": HOROVOD} if inputs.wheel else {})
 
-        def build(tool: buildah.Buildah, aside: Path) -> None:
+        def build(tool: buildah.Program, aside: Path) -> None:
             log(f"building image {key} ({inputs.name}) on {inputs.base_name}")
             self.write_context(inputs, aside / "context", log)
             tool.build(key, aside / "context", log)
@@ -244,7 +244,7 @@ class ImageBuilder:
     def _of_the_job(self, image: ImageSpec, log: Log, rebuild: bool) -> Environment:
         key = spec_key(None, image)
 
-        def build(tool: buildah.Buildah, aside: Path) -> None:
+        def build(tool: buildah.Program, aside: Path) -> None:
             log(f"building image {key} from {image.dockerfile}")
             tool.build(key, Path(image.folder), log, image.dockerfile)
 
@@ -265,7 +265,7 @@ class ImageBuilder:
             ) from None
 
     def _made(
-        self, described: Environment, build: Callable[[buildah.Buildah, Path], None], log: Log, rebuild: bool
+        self, described: Environment, build: Callable[[buildah.Program, Path], None], log: Log, rebuild: bool
     ) -> Environment:
         """An image by its description: as it was built before, else built, and pushed where there is a registry."""
         key = described.hash
@@ -281,7 +281,7 @@ class ImageBuilder:
             made = self.records.add_image(number + 1, _at(described, self._repository, digest, Path()))
             return self._here(made, log)
 
-    def _built(self, key: str, build: Callable[[buildah.Buildah, Path], None], log: Log) -> tuple[str, Path]:
+    def _built(self, key: str, build: Callable[[buildah.Program, Path], None], log: Log) -> tuple[str, Path]:
         """The digest of an image that was built now, and pushed; without a registry also its folder."""
         tool = buildah.Buildah(self.cache / "buildah")
         for dead in self._images.glob(f".building-{key}-*"):

@@ -81,7 +81,7 @@ def described(source: ImageSource, digest: str) -> Described:
         data = file.read()
     _check(manifest["config"]["digest"], hashlib.sha256(data).hexdigest())
     config = msgspec.json.decode(data, type=dict[str, Any])
-    wanted = _machine()
+    wanted = machine()
     if config.get("architecture") != wanted:
         raise EnvironmentBuildError(f"image {digest}: is for {config.get('architecture')}, this machine is {wanted}")
     layers = (Layer(layer["digest"], layer["size"], layer["mediaType"]) for layer in manifest["layers"])
@@ -117,7 +117,7 @@ def _manifest(source: ImageSource, digest: str) -> dict[str, Any]:
     found = msgspec.json.decode(source.manifest(digest), type=dict[str, Any])
     if "manifests" not in found:
         return found
-    wanted = _machine()
+    wanted = machine()
     for entry in found["manifests"]:
         on = entry.get("platform", {})
         if (on.get("os"), on.get("architecture")) == ("linux", wanted):
@@ -125,7 +125,8 @@ def _manifest(source: ImageSource, digest: str) -> dict[str, Any]:
     raise EnvironmentBuildError(f"image {digest}: has nothing for this machine, which is {wanted}")
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The architecture of this machine, as images name it."""
     return _MACHINES.get(platform.machine(), platform.machine())
 
 
