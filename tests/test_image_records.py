@@ -1,6 +1,9 @@
 """What a workspace's machines share of images: pins of specs, images by digest, Horovod's wheels; a run's own pin."""
 
 import json
+import multiprocessing
+import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -11,7 +14,7 @@ from launching import StoreThat, Yard
 from services.base_image import push_image
 from services.images import SIX, variant
 from tensoryard.cli.env import env
-from tensoryard.environment import Environment, ImageSpec, shared_wheels
+from tensoryard.environment import Environment, ImageSpec, build_turn, shared_wheels
 from tensoryard.environment.horovod import Wheel, WheelInputs
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_inputs import spec_key
@@ -218,3 +221,45 @@ def test_the_command_moves_a_pin_and_prints_what_changed(
     assert update() == ""
     second = push_image(name, variant([], b"second\n"))
     assert json.loads(update("--json")) == [{"what": "image", "before": first, "after": second}]
+
+
+def test_of_two_machines_that_want_an_image_at_once_one_builds_it(
+    store: Store, images: ImageBuilder, base_image: str, image_registry: str, tmp_path: Path
+) -> None:
+    wanted, base = Recipe(name="both", python="3.11"), ImageSpec(base=base_image, system_packages=("tyard-greeting",))
+    registry = f"{image_registry}/{type(store).__name__.lower()}"
+    one = ImageBuilder(images.venvs, registry, store)
+    other = machine(tmp_path / "other", store, registry)
+    said: list[str] = []
+    waiting = threading.Event()
+
+    def log(line: str) -> None:
+        if line.startswith("STEP 2") and not waiting.is_set():
+            thread.start()
+            assert waiting.wait(60)
+
+    def log_of_the_other(line: str) -> None:
+        said.append(line)
+        waiting.set()
+
+    thread = threading.Thread(target=lambda: found.append(other.ensure_recipe(wanted, base, log_of_the_other)))
+    found: list[Environment] = []
+    made = one.ensure_recipe(wanted, base, log)
+    thread.join()
+    assert found[0].image == made.image
+    assert said[0].startswith(f"waiting for the build of image {made.hash} by process {os.getpid()} on ")
+    assert not any(line.startswith("building") for line in said)
+    assert not (tmp_path / "other" / "buildah").exists()
+
+
+def test_the_turn_of_a_builder_that_was_killed_is_taken_at_once(store: Store) -> None:
+    def hold_and_die() -> None:
+        with build_turn.of_the_workspace(store, "ab", print):
+            os._exit(9)
+
+    child = multiprocessing.get_context("fork").Process(target=hold_and_die)
+    child.start()
+    child.join()
+    said: list[str] = []
+    with build_turn.of_the_workspace(store, "ab", said.append):
+        assert said == []

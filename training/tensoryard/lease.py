@@ -38,7 +38,7 @@ class Lease:
 
     def __init__(self, store: Store, target: str, term_s: float, lost: Callable[[str], None]) -> None:
         self._store = store
-        self._prefix = keys.lease(target)
+        self._prefix = self.prefix_of(target)
         self._term_s = term_s
         self._lost = lost
         self._ending = threading.Event()
@@ -54,13 +54,14 @@ class Lease:
             number, term = self._newest()
             if number != seen:
                 seen, seen_at = number, time.monotonic()
-            if term is None or term.over or time.monotonic() - seen_at > self._term_s:
+            if term is None or term.over or self.is_gone(term) or time.monotonic() - seen_at > self._term_s:
                 if self._put(number + 1):
                     break
                 continue
             if said != term.holder:
                 said = term.holder
-                say(f"`{self.target}` is served by {term.holder}: waiting")
+                say(self.waiting(term))
+            self.look()
             self._ending.wait(min(1.0, self._term_s / 5))
         else:
             return
@@ -74,6 +75,21 @@ class Lease:
             self._thread.join()
             with suppress(StoreError):
                 self._put(self._number + 1, over=True)
+
+    def prefix_of(self, target: str) -> str:
+        """Where the terms are."""
+        return keys.lease(target)
+
+    def waiting(self, term: Term) -> str:
+        """What is said of who has a term."""
+        return f"`{self.target}` is served by {term.holder}: waiting"
+
+    def is_gone(self, term: Term) -> bool:
+        """Whether its holder is known to have ended without giving it back."""
+        return False
+
+    def look(self) -> None:
+        """Called while it waits; what it raises ends the waiting."""
 
     def _keep(self) -> None:
         known_at = time.monotonic()

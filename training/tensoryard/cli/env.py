@@ -252,7 +252,7 @@ def prune(unused_days: float, free_gib: float, all_of_them: bool, yes: bool, as_
     With --free also those used longest ago, until there is room. Images stay in their registry, and layers as long as
     an image here has them.
 
-    One that a process uses stays, and an image that a run has, from before it starts until its end. Locks stay, so that
+    One that a process uses stays, and an image that a run has, from before it starts to its end. Locks stay, so that
     a later run gets the same packages again.
 
     \b

@@ -11,7 +11,6 @@ see `ImageRecords`. The key of an image is made of the Dockerfile and all that i
 registry; where the store says which digest that is, the tag is not asked.
 """
 
-import hashlib
 import os
 import shutil
 import sys
@@ -22,14 +21,22 @@ from pathlib import Path
 
 import msgspec
 
-from tensoryard.environment import Environment, EnvironmentSpec, ImageSpec, Log, Package, buildah, locking
-from tensoryard.environment.image import PREFIX, ImageInputs, parse_reference
-from tensoryard.environment.image_folders import ImageFolders, files_of, short, size_of
+from tensoryard.environment import (
+    Environment,
+    EnvironmentSpec,
+    ImageSpec,
+    Log,
+    build_turn,
+    buildah,
+    locking,
+)
+from tensoryard.environment.image import ImageInputs, parse_reference
+from tensoryard.environment.image_environment import at, not_ours, of_existing, of_inputs
+from tensoryard.environment.image_folders import ImageFolders, files_of, short
 from tensoryard.environment.image_inputs import inputs_now, place_of, resolve, spec_key, write_context
 from tensoryard.environment.image_records import ImageRecords, Pin
 from tensoryard.environment.image_unpack import OciFolder
-from tensoryard.environment.resolve import pinned, pins
-from tensoryard.environment.spec import HOROVOD, Recipe, recipe
+from tensoryard.environment.spec import Recipe, recipe
 from tensoryard.environment.venv import Pruned, VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, NotFoundError
 from tensoryard.registry.oci_client import Client
@@ -90,7 +97,7 @@ class ImageBuilder:
         if "@" in image.existing:
             reference = parse_reference(image.existing, "image")
             unpacked = self.folders.find(reference.digest)
-            return _existing(image, reference.digest, unpacked) if unpacked else None
+            return of_existing(image, reference.digest, unpacked) if unpacked else None
         key = spec_key(wanted, image)
         asked = self._asked(key)
         if asked is None or (_is_pinned(image) and asked.number != self.records.newest_pin(key)):
@@ -122,7 +129,7 @@ class ImageBuilder:
                 reference = parse_reference(image.existing, "image")
                 digest = reference.digest or (pin.digest if pin else "")
                 unpacked = self.folders.find(digest) or self._pulled(place_of(reference), digest, log)
-                made = _existing(image, digest, unpacked)
+                made = of_existing(image, digest, unpacked)
             elif image.dockerfile:
                 made = self._of_the_job(image, log, rebuild)
             else:
@@ -220,26 +227,13 @@ class ImageBuilder:
 
     def _ours(self, inputs: ImageInputs, log: Log, rebuild: bool) -> Environment:
         key = inputs.key
-        packages = pins(inputs.requirements) | ({"horovod": HOROVOD} if inputs.wheel else {})
 
         def build(tool: buildah.Program, aside: Path) -> None:
             log(f"building image {key} ({inputs.name}) on {inputs.base_name}")
             self.write_context(inputs, aside / "context", log)
             tool.build(key, aside / "context", log)
 
-        described = Environment(
-            hash=key,
-            name=inputs.name,
-            python=f"{PREFIX}/bin/python",
-            python_version=inputs.python,
-            tensorflow=pinned(inputs.requirements, "tensorflow-cpu") or pinned(inputs.requirements, "tensorflow"),
-            horovod=HOROVOD if inputs.wheel else None,
-            mpi="Open MPI" if inputs.mpi else None,
-            lock_sha256=hashlib.sha256(inputs.requirements.encode()).hexdigest(),
-            packages=tuple(Package(name, version) for name, version in sorted(packages.items())),
-            base=inputs.base,
-        )
-        return self._made(described, build, log, rebuild)
+        return self._made(of_inputs(inputs), build, log, rebuild)
 
     def _of_the_job(self, image: ImageSpec, log: Log, rebuild: bool) -> Environment:
         key = spec_key(None, image)
@@ -248,15 +242,15 @@ class ImageBuilder:
             log(f"building image {key} from {image.dockerfile}")
             tool.build(key, Path(image.folder), log, image.dockerfile)
 
-        return self._made(_not_ours(image.dockerfile, key), build, log, rebuild)
+        return self._made(not_ours(image.dockerfile, key), build, log, rebuild)
 
     def _pulled(self, place: Place, digest: str, log: Log) -> Path:
         """The folder of an image of a registry. Raises NotFoundError, naming both, where it is not there."""
-        at = place._replace(tag=digest)
+        wanted = place._replace(tag=digest)
         try:
             if f"{place.registry}/{place.repository}" == LOCAL:
                 raise NotFoundError("")
-            return self.folders.unpack(Client(at), digest, log)
+            return self.folders.unpack(Client(wanted), digest, log)
         except NotFoundError:
             where = "this machine" if place.registry == "localhost" else f"registry `{place.registry}`"
             raise NotFoundError(
@@ -274,11 +268,15 @@ class ImageBuilder:
             # Who waited for another's build has what that one made.
             if (waited or not rebuild) and (found := self._there(described, number, known, log)):
                 return found
-            digest, unpacked = self._built(key, build, log)
             if not self.registry:
-                return _at(described, LOCAL, digest, unpacked)
-            # Another machine may have been first: then its image is everybody's.
-            made = self.records.add_image(number + 1, _at(described, self._repository, digest, Path()))
+                return at(described, LOCAL, *self._built(key, build, log))
+            with build_turn.of_the_workspace(self._store, key, log):
+                before, (number, known) = number, self.records.image(key, self._repository)
+                # Who waited for another machine's build has what that one made.
+                if number > before and (found := self._there(described, number, known, log)):
+                    return found
+                digest, _ = self._built(key, build, log)
+                made = self.records.add_image(number + 1, at(described, self._repository, digest, Path()))
             return self._here(made, log)
 
     def _built(self, key: str, build: Callable[[buildah.Program, Path], None], log: Log) -> tuple[str, Path]:
@@ -321,13 +319,13 @@ class ImageBuilder:
                 log(f"image {short(tag)} is not in {self.registry} any more")
             return None
         log(f"image {short(found)} in {self.registry}: reused")
-        known = known or self.records.add_image(number + 1, _at(described, self._repository, found, Path()))
+        known = known or self.records.add_image(number + 1, at(described, self._repository, found, Path()))
         return self._here(known, log)
 
     def _here(self, known: Environment, log: Log) -> Environment:
         repository, _, digest = known.image.partition("@")
         unpacked = self.folders.find(digest) or self._pulled(self._place(digest), digest, log)
-        return _at(known, repository, digest, unpacked)
+        return at(known, repository, digest, unpacked)
 
     @property
     def _repository(self) -> str:
@@ -362,33 +360,3 @@ def _image(spec: EnvironmentSpec) -> ImageSpec:
 def _is_pinned(image: ImageSpec) -> bool:
     """Whether what it stands for may move: no name with a digest does, and of a Dockerfile the source is the pin."""
     return not image.dockerfile and "@" not in image.existing
-
-
-def _not_ours(name: str, key: str) -> Environment:
-    """The environment in an image whose contents we do not know."""
-    # Whether it has an MPI shows when a rank starts.
-    return Environment(
-        hash=key, name=name, python="python", python_version="", tensorflow="", mpi="the image's own", lock_sha256=""
-    )
-
-
-def _existing(image: ImageSpec, digest: str, unpacked: Path) -> Environment:
-    reference = parse_reference(image.existing, "image")
-    described = _not_ours(image.existing, digest.removeprefix("sha256:")[:16])
-    return _at(described, f"{reference.registry}/{reference.repository}", digest, unpacked)
-
-
-def _at(described: Environment, repository: str, digest: str, unpacked: Path) -> Environment:
-    """A description with what is known of an image once it is there; unpacked: Path() where it is not yet."""
-    image = f"{repository}@{digest}"
-    if unpacked == Path():
-        return msgspec.structs.replace(described, image=image, created_at=time.time())
-    bytes_ = size_of(unpacked)
-    return msgspec.structs.replace(
-        described,
-        image=image,
-        created_at=described.created_at or time.time(),
-        size_bytes=bytes_,
-        own_bytes=bytes_,
-        unpacked=str(unpacked),
-    )

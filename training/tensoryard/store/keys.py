@@ -127,6 +127,11 @@ def environment_images(key: str) -> str:
     return f"{ENVIRONMENTS}images/{key}/"
 
 
+def image_builders(key: str) -> str:
+    """The prefix of the numbered terms in which an image of a key was built; the newest is in force."""
+    return f"{ENVIRONMENTS}builders/{key}/"
+
+
 def horovod_wheel(key: str, name: str) -> str:
     """A file of a compiled wheel; key: of all that it was compiled from, in hex."""
     return f"{ENVIRONMENTS}wheels/{key}/{name}"
