@@ -21,7 +21,7 @@ from tensoryard.store.blob import BlobStore
 from tensoryard.store.blob_account import BlobAccount, Patience
 from tensoryard.store.file import FileStore
 
-QUICK = Patience(attempts=3, first_wait_s=0.005, longest_wait_s=0.02, answer_s=0.5)
+QUICK = Patience(attempts=3, first_wait_s=0.005, longest_wait_s=0.02)
 RUN = "mnist-0007"
 
 

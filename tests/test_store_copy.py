@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tensoryard.store.blob_account import BlobAccount
 
 
-QUICK = (6, 0.01, 0.1, 0.5)
+QUICK = (6, 0.01, 0.1)
+# Where no answer ever comes: on a busy machine it may be late all by itself.
+SOON = (*QUICK, 1)
 
 
 @pytest.mark.parametrize("data", [b"", b"bytes"])
@@ -118,7 +120,9 @@ def test_one_fault_at_any_request_of_a_copy_changes_nothing(
     while True:
         blobs.delete("objects/x")
         network.again(lambda asked, at=faults: fault if asked.number == at else None)  # type: ignore[misc]
-        shaky = BlobStore(replace(blob_account, endpoint=network.endpoint), Patience(*QUICK))
+        shaky = BlobStore(
+            replace(blob_account, endpoint=network.endpoint), Patience(*(SOON if fault == "answer late" else QUICK))
+        )
         entry = shaky.copy(source.key, "objects/x", etag=source.etag)
         assert entry == blobs.stat("objects/x")
         assert blobs.read("objects/x") == b"x" * size_bytes
