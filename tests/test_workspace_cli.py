@@ -150,6 +150,49 @@ def test_commands_keep_everything_in_the_account_that_was_connected_to(here: Tya
     assert signed_in.identity.asked
 
 
+def test_a_cluster_is_shown_as_the_workspace_knows_it_where_slurm_cannot_be_asked(
+    here: Tyard, signed_in: SignedIn
+) -> None:
+    containers = {name: f"shown-{name}" for name in ("data", "runs", "models")}
+    signed_in.make_containers(*containers.values())
+    account = {"storageAccount": "devstoreaccount1", "blobEndpoint": signed_in.azurite.endpoint}
+    azure = {**WORKSPACE, **account, "containers": containers}
+    (here.folder / "outputs.json").write_text(json.dumps({"workspace": azure}))
+    here.environ |= signed_in.environ
+    here("workspace", "connect", "outputs.json")
+    here.job(
+        "pass",
+        compute_target="gpucluster",
+        runtime="venv",
+        node_count=2,
+        distributed_training="multi_worker_mirrored",
+    )
+    run = here("run", "--detach").split()[1]
+    here.environ["PATH"] = "/nowhere"
+
+    out, talk = here.both("cluster", "list")
+    assert out.splitlines()[1].split() == [
+        *("gpucluster", "4", "-", "-", "4", "cores,", "30.1", "GB,", "1", "GPU", "-", "0", "1", "gpucluster")
+    ]
+    assert "Slurm says on the head" in talk
+    out = here("cluster", "show", "gpucluster")
+    assert "at most 4: 4 cores, 30.1 GB, 1 GPU\n            Standard_NC4as_T4_v3, Spot" in out
+    assert out.splitlines()[-1].split(None, 5) == [
+        run,
+        "-",
+        "-",
+        "2",
+        "NotStarted",
+        "waiting for the controller on the head",
+    ]
+    slurm_has = set(json.loads(here("cluster", "show", "gpucluster", "--json")))
+    assert {"nodes", "up", "jobs", "compute_targets"} < slurm_has
+    _, talk = here.both("cluster", "show", "gpuclutser", code=1)
+    assert "did you mean `gpucluster`?" in talk
+    _, talk = here.both("cluster", "nodes", "gpucluster", code=1)
+    assert "`squeue` is not on this machine's PATH" in talk
+
+
 def test_whoever_is_not_signed_in_is_told_how(here: Tyard, signed_in: SignedIn) -> None:
     azure = {**WORKSPACE, "blobEndpoint": signed_in.azurite.endpoint}
     (here.folder / "outputs.json").write_text(json.dumps({"workspace": azure}))

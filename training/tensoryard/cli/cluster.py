@@ -43,31 +43,35 @@ def list_clusters(as_json: bool) -> None:
       tyard cluster list --json
     """
     from tensoryard.cli.tables import print_json, print_table
-    from tensoryard.scheduler.slurm_cluster import clusters, target_names
+    from tensoryard.cluster_runs import away, facts
+    from tensoryard.scheduler.slurm_cluster import clusters
     from tensoryard.workspace import Workspace
 
     workspace = Workspace.from_config()
-    found = clusters()
+    elsewhere = away(workspace)
+    if elsewhere:
+        found = [facts(workspace, name, one) for name, one in elsewhere.items()]
+    else:
+        found = [_facts(one, workspace) for one in clusters()]
     if as_json:
-        print_json([_facts(one, workspace) for one in found])
+        print_json(found)
         return
-    names = [target_names(one, workspace) for one in found]
+    columns = ("nodes", "up", "free", "shape", "time_limit", "running", "waiting")
     print_table(
         ("CLUSTER", "NODES", "UP", "FREE", "A NODE HAS", "TIME LIMIT", "RUNNING", "WAITING", "TARGETS"),
         [
             (
-                one.name,
-                *map(str, (len(one.nodes), one.up, one.free)),
-                one.shape,
-                one.limit,
-                *map(str, (one.running, one.waiting)),
-                ", ".join(targets) or "-",
+                one["name"],
+                *("-" if (value := (one | {"shape": _shape(one)})[name]) is None else str(value) for name in columns),
+                ", ".join(one["compute_targets"]) or "-",
             )
-            for one, targets in zip(found, names, strict=True)
+            for one in found
         ],
     )
-    if found and not any(names):
-        first = next((one for one in found if one.default), found[0]).name
+    if elsewhere:
+        _say_where_slurm_is()
+    elif found and not any(one["compute_targets"] for one in found):
+        first = next((one for one in found if one["default"]), found[0])["name"]
         click.echo(f"\nRun there: tyard run job.yaml --set compute_target.slurm.partition={first}", err=True)
 
 
@@ -114,27 +118,49 @@ def show(name: str, as_json: bool) -> None:
       tyard cluster show gpucluster --json
     """
     from tensoryard.cli.tables import print_json, print_table
-    from tensoryard.scheduler.slurm_cluster import jobs_of, named_cluster, target_names
+    from tensoryard.cluster_runs import away, cluster_of, facts, runs_of
+    from tensoryard.scheduler.slurm_cluster import jobs_of, named_cluster
     from tensoryard.workspace import Workspace
 
     workspace = Workspace.from_config()
-    found = named_cluster(name, workspace)
-    jobs = jobs_of(found)
+    elsewhere = cluster_of(workspace, name) if away(workspace) else None
+    if elsewhere is not None:
+        found, jobs = facts(workspace, name, elsewhere), runs_of(workspace, name)
+    else:
+        partition = named_cluster(name, workspace)
+        found, jobs = _facts(partition, workspace), jobs_of(partition)
     if as_json:
-        print_json({**_facts(found, workspace), "jobs": [job._asdict() for job in jobs]})
+        print_json({**found, "jobs": [job._asdict() for job in jobs]})
         return
-    click.echo(f"cluster     {found.name}")
-    names = target_names(found, workspace)
-    if names:
-        click.echo(f"targets     {', '.join(names)}")
-    click.echo(f"nodes       {len(found.nodes)}: {found.shape}")
-    for words, count in found.states.items():
+    click.echo(f"cluster     {found['name']}")
+    if found["compute_targets"]:
+        click.echo(f"targets     {', '.join(found['compute_targets'])}")
+    most = "" if elsewhere is None else "at most "
+    click.echo(f"nodes       {most}{found['nodes']}: {_shape(found)}")
+    for words, count in found["states"].items():
         click.echo(f"            {count} {words}")
-    click.echo(f"time limit  {found.limit}")
+    if elsewhere is not None:
+        click.echo(f"            {elsewhere.vm_size}{', Spot' if elsewhere.spot else ''}")
+    else:
+        click.echo(f"time limit  {found['time_limit']}")
     if jobs:
         click.echo()
         rows = [(job.name, job.job, job.user, str(job.nodes), job.state, job.reason or "-") for job in jobs]
         print_table(("RUN", "JOB", "USER", "NODES", "STATE", "REASON"), rows)
+    if elsewhere is not None:
+        _say_where_slurm_is()
+
+
+def _shape(facts: dict[str, Any]) -> str:
+    """What one node has; of nodes that differ, the most."""
+    from tensoryard.text import size
+
+    gpus = f", {facts['gpus']} GPU{'s' * (facts['gpus'] > 1)}" if facts["gpus"] else ""
+    return f"{facts['cores']} cores, {size(facts['memory_mib'] << 20)}{gpus}"
+
+
+def _say_where_slurm_is() -> None:
+    click.echo("\nAs the workspace knows it. How its nodes are, Slurm says on the head", err=True)
 
 
 def _facts(one: "Cluster", workspace: "Workspace") -> dict[str, Any]:

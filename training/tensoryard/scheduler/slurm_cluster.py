@@ -12,7 +12,6 @@ from tensoryard.scheduler.slurm_commands import AwayError, ask
 from tensoryard.scheduler.slurm_reasons import reason
 from tensoryard.slurm_target import slurm_options
 from tensoryard.targets import meant, targets
-from tensoryard.text import size
 from tensoryard.workspace import SETTINGS
 
 if TYPE_CHECKING:
@@ -98,12 +97,6 @@ class Cluster(NamedTuple):
     @property
     def gpus(self) -> int:
         return max((node.gpus for node in self.nodes), default=0)
-
-    @property
-    def shape(self) -> str:
-        """What one node has; of nodes that differ, the most."""
-        gpus = f", {self.gpus} GPU{'s' * (self.gpus > 1)}" if self.gpus else ""
-        return f"{self.cores} cores, {size(self.memory_mib << 20)}{gpus}"
 
     @property
     def states(self) -> dict[str, int]:
