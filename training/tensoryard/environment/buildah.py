@@ -23,6 +23,7 @@ from tensoryard.text import size
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.MULTILINE | re.IGNORECASE)
 _SAID = 15  # lines that an error repeats
 PROGRAMS = ("buildah", "podman")  # the first that is on PATH
+RETRIES = 3  # of a push that breaks off, two seconds apart
 # What says where packages come from, and with which certificates, on this machine; a build takes it as secrets.
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _INDEX = {"UV_DEFAULT_INDEX": "index-url", "UV_INDEX_URL": "index-url", "UV_EXTRA_INDEX_URL": "extra-index-url"}
@@ -90,6 +91,8 @@ class Buildah:
         """The digest of an image in the registry that it was pushed to; layers that are there are not sent."""
         file = self.storage / f"digest-{key}"
         options = [*_tls(str(place)), "--digestfile", str(file)]
+        if self.program == "buildah":
+            options.append(f"--retry={RETRIES}")
         log(f"pushing image {key} to {place}")
         with signed_in([place.registry], push=True) as login:
             argv = self._argv("push", *login, *options, _name(key), f"docker://{place}")
