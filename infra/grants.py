@@ -38,6 +38,8 @@ def give(
     )
     access.grant(who, roles.BLOB_READER, containers["data"], "The controller looks up and fetches the inputs of jobs")
     access.grant(who, roles.ACR_PUSH, registry, "The controller builds the images of environments and pushes them")
+    if settings.image_builder == "acr-tasks":
+        access.grant(who, roles.IMAGE_BUILDER, registry, "The controller has the registry build the images")
     access.grant(who, roles.KEY_MAKER, vault, "The first boot makes the munge key, later ones read it")
     access.grant(who, roles.NODE_OPERATOR, group, "Slurm grows and shrinks the clusters: nodes are ordinary machines")
     access.grant(who, roles.SUBNET_JOINER, nodes, "New nodes join the nodes' subnet")

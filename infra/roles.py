@@ -90,6 +90,20 @@ NODE_OPERATOR = Role(
         "Microsoft.Network/networkInterfaces/join/action",
     ),
 )
+_REGISTRIES = "Microsoft.ContainerRegistry/registries"
+IMAGE_BUILDER = Role(
+    key="image-builder",
+    title="Tensoryard image builder",
+    purpose="Have the registry build images from what it is sent, and read what such builds say",
+    actions=(
+        f"{_REGISTRIES}/read",
+        f"{_REGISTRIES}/listBuildSourceUploadUrl/action",
+        f"{_REGISTRIES}/scheduleRun/action",
+        f"{_REGISTRIES}/runs/read",
+        f"{_REGISTRIES}/runs/listLogSasUrl/action",
+        f"{_REGISTRIES}/runs/cancel/action",
+    ),
+)
 SUBNET_JOINER = Role(
     key="subnet-joiner",
     title="Tensoryard subnet joiner",

@@ -78,6 +78,7 @@ def head_facts(
             "slurm": told,
             "package": settings.package,
             "nodesSubnet": subnets.nodes,
+            "imageBuilder": settings.image_builder,
             "connect": about,
         }
     )

@@ -90,7 +90,12 @@ def check_storage(settings: Settings, region: Region) -> None:
 
 
 def check_registry(settings: Settings) -> None:
-    """Whether the registry's tier can do what the rest of the settings ask of it."""
+    """Whether the registry can do what the rest of the settings ask of it."""
+    if settings.image_builder == "acr-tasks" and (settings.private_endpoints or settings.client_sources):
+        allowed = "ACR Tasks builds on machines of Azure's, from which a closed registry is not reached."
+        raise SettingsError(
+            full_key("imageBuilder"), shown(settings.image_builder), allowed, set_with("imageBuilder", "buildah")
+        )
     if settings.registry_sku == "Premium":
         return
     for asked, key in ((settings.private_endpoints, "privateEndpoints"), (settings.client_sources, "clientSources")):

@@ -32,6 +32,7 @@ from infra.sizes import find
 
 Redundancy = Literal["LRS", "ZRS", "GRS", "GZRS"]
 RegistrySku = Literal["Basic", "Standard", "Premium"]
+ImageBuilder = Literal["acr-tasks", "buildah"]
 EvictionPolicy = Literal["Delete", "Deallocate"]
 OsImage = Literal["ubuntu-hpc-2204", "ubuntu-hpc-2404", "ubuntu-2204-gen1"]
 PrincipalKind = Literal["User", "Group", "ServicePrincipal"]
@@ -95,6 +96,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="Public CIDRs that may reach storage, registry and vault; none: all may, with an identity"),
     ] = ()
     registry_sku: Annotated[RegistrySku, Meta(description="Container registry's tier")] = "Basic"
+    image_builder: Annotated[
+        ImageBuilder, Meta(description="What builds images: the head by buildah, or the registry by ACR Tasks")
+    ] = "buildah"
     protect_data: Annotated[
         bool, Meta(description="Storage, registry and vault cannot be deleted: Pulumi's `protect`, and Azure's locks")
     ] = False

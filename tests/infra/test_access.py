@@ -45,6 +45,13 @@ def test_images_are_pushed_by_who_builds_them_and_pulled_by_nodes(declared: Decl
     }
 
 
+def test_the_head_may_have_the_registry_build_images_where_that_was_chosen(declared: Declare) -> None:
+    role = ("Tensoryard image builder", "registry")
+
+    assert role in granted_to(declared({"imageBuilder": "acr-tasks"}), "head")
+    assert role not in granted_to(declared({}), "head")
+
+
 def test_only_people_touch_models(declared: Declare) -> None:
     rows = declared({"clusters": [{"name": "one"}, {"name": "two"}], **USERS})[-1].outputs["access"]
 

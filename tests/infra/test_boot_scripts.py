@@ -160,7 +160,12 @@ def test_a_head_becomes_what_its_workspace_says(metadata: Metadata, tmp_path: Pa
         "/srv/tensoryard 10.40.128.0/17(rw,sync,no_subtree_check)\n"
     )
     settings = json.loads((root / "srv/tensoryard/.tensoryard/workspace.json").read_text())
-    assert settings == {"name": "dev", "azure": TOLD["connect"], "node_images": node_config.NODE_IMAGES}
+    assert settings == {
+        "name": "dev",
+        "azure": TOLD["connect"],
+        "node_images": node_config.NODE_IMAGES,
+        "image_builder": "buildah",
+    }
     assert "AZURE_CLIENT_ID=the-client" in (root / "etc/tensoryard/environment").read_text().splitlines()
     assert ran == [
         "systemctl try-restart tyard-controller.service",

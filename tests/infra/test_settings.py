@@ -209,6 +209,11 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"zones": ["4"]}, "tensoryard:zones[0]", ["`1`, `2` or `3`"]),
     ({"zones": ["1", "1"]}, "tensoryard:zones[1]", ["named once"]),
     ({"privateEndpoints": True}, "tensoryard:registrySku", ["Premium", "privateEndpoints"]),
+    (
+        {"imageBuilder": "acr-tasks", "privateEndpoints": True, "registrySku": "Premium"},
+        "tensoryard:imageBuilder",
+        ["imageBuilder buildah", "closed registry"],
+    ),
     ({"clientSources": ["198.51.100.0/24"]}, "tensoryard:registrySku", ["Premium", "clientSources"]),
     (
         {"clientSources": ["198.51.100.0/24"], "registrySku": "Premium", "privateEndpoints": True},
