@@ -31,7 +31,7 @@ def test_clusters_and_nodes_are_shown_with_states_in_words(slurm: SlurmCluster, 
     assert "a fan is broken" in nodes["node-2"]
     shown = cli("cluster", "show", "main")
     assert "1 takes no more jobs" in shown
-    assert "the nodes it needs are not available" in shown
+    assert "resources: the nodes it needs are not available" in shown
     said = json.loads(cli("cluster", "show", "main", "--json"))
     assert (said["name"], said["nodes"], said["running"], said["waiting"]) == ("main", 3, 1, 1)
     assert [job["kind"] for job in said["jobs"] if job["state"] == "PENDING"] == ["resources"]

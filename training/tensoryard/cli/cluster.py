@@ -145,7 +145,11 @@ def show(name: str, as_json: bool) -> None:
         click.echo(f"time limit  {found['time_limit']}")
     if jobs:
         click.echo()
-        rows = [(job.name, job.job, job.user, str(job.nodes), job.state, job.reason or "-") for job in jobs]
+        why = (f"{job.kind}: {job.reason}" if job.kind and job.reason else job.reason or "-" for job in jobs)
+        rows = [
+            (job.name, job.job, job.user, str(job.nodes), job.state, words)
+            for job, words in zip(jobs, why, strict=True)
+        ]
         print_table(("RUN", "JOB", "USER", "NODES", "STATE", "REASON"), rows)
     if elsewhere is not None:
         _say_where_slurm_is()
