@@ -18,7 +18,9 @@ from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_folders import files_of
 from tensoryard.environment.spec import Recipe
 from tensoryard.environment.venv import VenvBuilder
-from tensoryard.errors import EnvironmentBuildError, StoreError
+from tensoryard.errors import EnvironmentBuildError, NotFoundError, StoreError
+from tensoryard.registry.oci_client import Client
+from tensoryard.registry.oci_manifest import parse_place
 from tensoryard.store.file import FileStore
 
 pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they share
@@ -212,4 +214,20 @@ def test_a_registry_that_is_away_is_said_to_be_so_where_it_is_needed(
     way.close()
     with pytest.raises(StoreError, match=f"registry `{way.host}`: does not answer"):
         builder.ensure_recipe(SIX, ImageSpec(existing=f"{way.host}/faults/away:2@{pinned.digest}"), print)
+    assert left_behind(builder) == []
+
+
+def test_a_base_that_is_gone_is_named_and_how_to_move_on(
+    images: ImageBuilder, image_registry: str, tmp_path: Path
+) -> None:
+    name = f"{image_registry}/faults/gone:1"
+    digest = push_image(name, variant([], b"soon gone\n"))
+    builder = ImageBuilder(images.venvs, "", FileStore(tmp_path / "store"))
+    bare = Recipe(name="bare", python="3.11")
+    builder.inputs(bare, ImageSpec(base=name), print)
+    client = Client(parse_place(name, "1"))
+    assert client.ask("DELETE", f"http://{image_registry}/v2/faults/gone/manifests/{digest}").status == 202
+    with pytest.raises(NotFoundError, match=f"`{image_registry}` has no `faults/gone@{digest}` any more") as raised:
+        builder.ensure_recipe(bare, ImageSpec(base=name), print)
+    assert "tyard env update" in (raised.value.hint or "")
     assert left_behind(builder) == []

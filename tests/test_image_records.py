@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from cli_runner import Tyard
 from launching import StoreThat, Yard
 from services.base_image import push_image
 from services.images import SIX, variant
@@ -263,3 +264,19 @@ def test_the_turn_of_a_builder_that_was_killed_is_taken_at_once(store: Store) ->
     said: list[str] = []
     with build_turn.of_the_workspace(store, "ab", said.append):
         assert said == []
+
+
+def test_a_resubmitted_run_has_the_same_image_and_another_one_only_when_asked(
+    cli: Tyard, image_registry: str
+) -> None:
+    name = f"{image_registry}/pins/again:1"
+    first = push_image(name, variant([], b"no python in it\n"))
+    cli.run("", code=3, image=name)
+    push_image(name, variant([], b"newer\n"))
+    assert " -> " in cli("env", "update", "job.yaml")
+    cli("runs", "resubmit", "1", code=3)
+    cli("runs", "resubmit", "1", "--rebuild", code=3)
+    images = [json.loads(cli("runs", "show", str(run), "--json"))["environment"]["image"] for run in (1, 2, 3)]
+    assert images[:2] == [f"{image_registry}/pins/again@{first}"] * 2
+    assert images[2] not in images[:2]
+    assert f"image        {images[2]}\n" in cli("runs", "show", "3")

@@ -33,7 +33,7 @@ from tensoryard.environment import (
 from tensoryard.environment.image import ImageInputs, parse_reference
 from tensoryard.environment.image_environment import at, not_ours, of_existing, of_inputs
 from tensoryard.environment.image_folders import ImageFolders, files_of, short
-from tensoryard.environment.image_inputs import inputs_now, place_of, resolve, spec_key, write_context
+from tensoryard.environment.image_inputs import check_base, inputs_now, place_of, resolve, spec_key, write_context
 from tensoryard.environment.image_records import ImageRecords, Pin
 from tensoryard.environment.image_unpack import OciFolder
 from tensoryard.environment.spec import Recipe, recipe
@@ -231,7 +231,11 @@ class ImageBuilder:
         def build(tool: buildah.Program, aside: Path) -> None:
             log(f"building image {key} ({inputs.name}) on {inputs.base_name}")
             self.write_context(inputs, aside / "context", log)
-            tool.build(key, aside / "context", log)
+            try:
+                tool.build(key, aside / "context", log)
+            except EnvironmentBuildError:
+                check_base(inputs)
+                raise
 
         return self._made(of_inputs(inputs), build, log, rebuild)
 

@@ -119,6 +119,17 @@ def resolve(reference: Reference, field: str) -> str:
     return found
 
 
+def check_base(inputs: ImageInputs) -> None:
+    """Raises NotFoundError when the base that an image is pinned to is in its registry no longer."""
+    place = place_of(parse_reference(inputs.base, "base_image"))
+    if Client(place).tagged((*MANIFESTS, *INDEXES)) is None:
+        raise NotFoundError(
+            f"base_image: registry `{place.registry}` has no `{place.repository}@{place.tag}` any more, which "
+            f"`{inputs.base_name}` was when the environment was locked",
+            hint="`tyard env update job.yaml` moves it to what that name means now, and says what changes",
+        )
+
+
 def place_of(reference: Reference) -> Place:
     """Where a registry has an image: by its digest where the name has one."""
     return Place(reference.registry, reference.repository, reference.digest or reference.tag)
