@@ -17,7 +17,7 @@ import pytest
 from launching import parameter_server
 from tensoryard.errors import JobError, UsageError
 from tensoryard.job import DatastoreReference, Job
-from tensoryard.render import Placement, _environment, preload, quote, render
+from tensoryard.render import Placement, _environment, launch_script, preload, quote, render
 
 GOLDEN = Path(__file__).parent / "golden" / "job"
 DATA = DatastoreReference("default", "mnist/train")
@@ -70,6 +70,9 @@ JOBS = {
     },
 }
 CASES = [f"{name}-{scheduler}" for name in JOBS for scheduler in ("local", "slurm")] + ["multi-worker-slurm-no-hosts"]
+# Nodes that pull their image first.
+JOBS["pulls"] = PLAIN | {"distributed_training": "mpi", "node_count": 2, "runtime": "image"}
+CASES.append("pulls-slurm")
 
 
 def rendered(case: str) -> dict[str, str]:
@@ -89,6 +92,7 @@ def rendered(case: str) -> dict[str, str]:
             run_id="golden-0007",
             run_dir="/yard/runs/golden-0007",
             local_paths={DATA: "/yard/data/it's"},
+            node_images="/mnt/images" if name == "pulls" else "",
         )
 
 
@@ -218,3 +222,13 @@ def test_a_thousand_tasks_share_one_cluster_text() -> None:
 )
 def test_quote(value: str, word: str) -> None:
     assert word == quote(value)
+
+
+def test_the_script_of_a_build_is_clean_shell(tmp_path: Path) -> None:
+    values = {"version": "1", "key": "0" * 16, "folder": "/a/b", "file": "it's", "python": "/a b/python"}
+    for partition in ("", "gpu"):
+        text = launch_script("build_image.sh.j2", {**values, "partition": partition})
+        (tmp_path / "build.sh").write_text(text)
+        checked = subprocess.run(["shellcheck", tmp_path / "build.sh"], capture_output=True, text=True)
+        assert (checked.returncode, checked.stdout) == (0, "")
+        assert ("#SBATCH --partition" in text) == bool(partition)

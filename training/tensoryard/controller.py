@@ -21,7 +21,7 @@ from tensoryard.errors import CorruptRecordError, StoreError, TensoryardError
 from tensoryard.run import RunRecord
 from tensoryard.scheduler import Scheduler
 from tensoryard.store import is_folder, keys
-from tensoryard.targets import LOCAL, scheduler_of
+from tensoryard.targets import LOCAL, SERVED_HERE, scheduler_of
 from tensoryard.workspace import Workspace
 
 
@@ -177,7 +177,8 @@ def controller_of(workspace: Workspace, target: str = LOCAL) -> Controller:
     from tensoryard.environment.by_runtime import BuilderByRuntime
     from tensoryard.target_images import node_images
 
-    builder = BuilderByRuntime(workspace, on_nodes=bool(node_images(workspace, target)))
+    partition = target if target not in SERVED_HERE else ""
+    builder = BuilderByRuntime(workspace, on_nodes=bool(node_images(workspace, target)), partition=partition)
     return Controller(workspace, target, _scheduler(workspace, target), builder)
 
 

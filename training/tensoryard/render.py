@@ -132,7 +132,12 @@ def _script(
         task_count=len(tasks),
         tasks_per_host=tasks_per_node if placement.scheduler == "slurm" else len(tasks),
     )
-    return _environment().get_template(context.template).render(context._asdict())
+    return launch_script(context.template, context._asdict())
+
+
+def launch_script(template: str, context: Mapping[str, object]) -> str:
+    """A template of templates/job with these values."""
+    return _environment().get_template(template).render(context)
 
 
 def _exports(job: Job, run_id: str, run_dir: str, local_paths: Mapping[DatastoreReference, str]) -> dict[str, str]:

@@ -87,7 +87,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     image_registry: host, and where wanted a path, that images of environments are pushed below; None for the
     registry of a workspace on Azure, else for no registry.
     compute_targets: clusters by the names that jobs call them, such as {"gpu": {"slurm": {"partition": "gpu"}}}.
-    image_builder: what builds images: "buildah" on this machine, "acr-tasks" in the registry of a workspace on Azure.
+    image_builder: what builds images: "buildah" on this machine, "job" on a node of the cluster, by a job of its own;
+    "acr-tasks" in the registry of a workspace on Azure.
     node_images: folder on each node of a cluster that it pulls images into; "" for none: nodes then read them from
     the cache, which they share.
     azure: the workspace on Azure that `tyard workspace connect` chose; None for a folder on this machine.
@@ -96,7 +97,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "local"
     concurrent_runs: Annotated[int, msgspec.Meta(ge=1)] = 1
     image_registry: str | None = None
-    image_builder: Literal["buildah", "acr-tasks"] = "buildah"
+    image_builder: Literal["buildah", "job", "acr-tasks"] = "buildah"
     node_images: str = ""
     compute_targets: dict[str, SlurmTarget] = {}
     azure: AzureWorkspace | None = None

@@ -18,14 +18,19 @@ class BuilderByRuntime:
     Virtual environments and images; see `EnvironmentBuilder`.
 
     workspace: whose registry and store its images are in, None for this machine's cache alone; on_nodes: as
-    `ImageBuilder` takes it.
+    `ImageBuilder` takes it; partition: of nodes that build, where jobs of a cluster do.
     """
 
     def __init__(
-        self, workspace: "Workspace | None" = None, venvs: VenvBuilder | None = None, on_nodes: bool = False
+        self,
+        workspace: "Workspace | None" = None,
+        venvs: VenvBuilder | None = None,
+        on_nodes: bool = False,
+        partition: str = "",
     ) -> None:
         self.venvs = venvs or VenvBuilder()
         self._on_nodes = on_nodes
+        self._partition = partition
         self._workspace = workspace
 
     @cached_property
@@ -41,6 +46,12 @@ class BuilderByRuntime:
 
             tasks = tasks_of(settings)
             return AzureImageBuilder(self.venvs, settings.images_below, workspace.store, self._on_nodes, tasks)
+        if settings.image_builder == "job":
+            from tensoryard.environment.image_builder_job import JobImageBuilder
+
+            return JobImageBuilder(
+                self.venvs, settings.images_below, workspace.store, self._on_nodes, self._partition
+            )
         return ImageBuilder(self.venvs, settings.images_below, workspace.store, self._on_nodes)
 
     def find(self, spec: EnvironmentSpec) -> Environment | None:

@@ -55,7 +55,7 @@ def push(store: Store, version: ModelVersion, place: Place) -> Pushed:
         hint = f"`tyard models verify {reference}` lists every file that is not as registered"
         raise type(error)(f"`{reference}`: cannot be pushed: {error.message}", error.hint or hint) from None
     if not client.has_blob(digest_of(config)):
-        _upload(client, digest_of(config), lambda: iter([config]))
+        upload(client, digest_of(config), lambda: iter([config]))
     client.put_manifest(manifest)
     return Pushed(place, digest_of(manifest), sent, len(files) - sent, before)
 
@@ -70,7 +70,7 @@ def _send_all(store: Store, client: Client, files: list[FileRecord]) -> int:
         if stop.is_set() or client.has_blob(digest(file)):
             return False
         try:
-            _upload(client, digest(file), lambda: _checked(store, file))
+            upload(client, digest(file), lambda: _checked(store, file))
         except BaseException:
             stop.set()
             raise
@@ -83,7 +83,7 @@ def _send_all(store: Store, client: Client, files: list[FileRecord]) -> int:
     return sent + sum(send(file) for file in large)
 
 
-def _upload(client: Client, blob: str, read: Callable[[], Iterator[bytes]]) -> None:
+def upload(client: Client, blob: str, read: Callable[[], Iterator[bytes]]) -> None:
     """
     Sends one blob in chunks, at most two of them in memory.
 
