@@ -1,8 +1,13 @@
 """What happens to images when something breaks: it is said, nothing is left, and the next try works."""
 
+import functools
+import http.server
+import io
 import multiprocessing
 import os
 import signal
+import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -231,3 +236,44 @@ def test_a_base_that_is_gone_is_named_and_how_to_move_on(
         builder.ensure_recipe(bare, ImageSpec(base=name), print)
     assert "tyard env update" in (raised.value.hint or "")
     assert left_behind(builder) == []
+
+
+BACKEND = """
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    import pathlib
+    info = pathlib.Path(folder, "broken-1.0.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: broken\\nVersion: 1.0\\n")
+    return info.name
+
+def build_wheel(folder, settings=None, metadata=None):
+    print("\\n".join(f"compiling line {number}" for number in range(40)))
+    raise SystemExit("broken.c:1:1: error: no such thing")
+"""
+
+
+def test_a_package_that_cannot_be_compiled_is_named_with_the_line_of_the_job(
+    images: ImageBuilder, base_image: str, tmp_path: Path
+) -> None:
+    project = {
+        "broken-1.0/pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n'
+        '[project]\nname = "broken"\nversion = "1.0"\n',
+        "broken-1.0/own.py": BACKEND,
+        "broken-1.0/PKG-INFO": "Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n",
+    }
+    with tarfile.open(tmp_path / "broken-1.0.tar.gz", "w:gz") as archive:
+        for name, text in project.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        entry = f"broken @ http://127.0.0.1:{server.server_address[1]}/broken-1.0.tar.gz"
+        wanted = Recipe(name="broken", python="3.11", requirements=("six==1.16.0", entry))
+        with pytest.raises(EnvironmentBuildError) as raised:
+            images.ensure_recipe(wanted, ImageSpec(base=base_image), print)
+        server.shutdown()
+    assert raised.value.message.startswith(f"pip_packages: `{entry}`: image ")
+    assert "broken.c:1:1: error: no such thing" in raised.value.message
+    assert left_behind(images) == []

@@ -143,7 +143,10 @@ class Buildah:
         finished = command.run(argv, cwd=cwd, log=log, merged=True)
         if finished.code == 0:
             return
-        said = [line for line in finished.talk if line.strip()][-_SAID:]
+        lines = [line for line in finished.talk if line.strip()]
+        # What a compiler says can be longer than that; uv's line above it names the package.
+        named = [line for line in lines[:-_SAID] if "Failed to build" in line]
+        said = [*named[-1:], *lines[-_SAID:]]
         if any("no space left on device" in line.lower() for line in said):
             raise DiskFullError(
                 f"{what}: the disk of {self.storage} is full, {size(shutil.disk_usage(self.storage).free)} are free",

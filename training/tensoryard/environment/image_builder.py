@@ -36,6 +36,7 @@ from tensoryard.environment.image_folders import ImageFolders, files_of, short
 from tensoryard.environment.image_inputs import check_base, inputs_now, place_of, resolve, spec_key, write_context
 from tensoryard.environment.image_records import ImageRecords, Pin
 from tensoryard.environment.image_unpack import OciFolder
+from tensoryard.environment.resolve import naming_entries
 from tensoryard.environment.spec import Recipe, recipe
 from tensoryard.environment.venv import Pruned, VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, NotFoundError
@@ -135,7 +136,7 @@ class ImageBuilder:
             else:
                 assert pin is not None
                 assert pin.inputs is not None
-                made = self._ours(pin.inputs, log, rebuild)
+                made = self._ours(pin.inputs, wanted, log, rebuild)
             made = msgspec.structs.replace(made, spec=spec)
             self._write(key, Asked(number=number, environment=made))
             return made
@@ -225,7 +226,7 @@ class ImageBuilder:
             return None, resolve(parse_reference(image.existing, "image"), "image")
         return inputs_now(self.venvs, self._store, wanted, image, log, rebuild), ""
 
-    def _ours(self, inputs: ImageInputs, log: Log, rebuild: bool) -> Environment:
+    def _ours(self, inputs: ImageInputs, wanted: Recipe, log: Log, rebuild: bool) -> Environment:
         key = inputs.key
 
         def build(tool: buildah.Program, aside: Path) -> None:
@@ -233,9 +234,11 @@ class ImageBuilder:
             self.write_context(inputs, aside / "context", log)
             try:
                 tool.build(key, aside / "context", log)
-            except EnvironmentBuildError:
-                check_base(inputs)
+            except buildah.DiskFullError:
                 raise
+            except EnvironmentBuildError as error:
+                check_base(inputs)
+                raise naming_entries(error, wanted.requirements) from None
 
         return self._made(of_inputs(inputs), build, log, rebuild)
 

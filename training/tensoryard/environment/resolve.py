@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tensoryard.environment import Log, command
@@ -9,6 +10,7 @@ from tensoryard.environment.spec import Recipe, requirement_name, without_commen
 from tensoryard.errors import EnvironmentBuildError, JobError
 
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:==([^\s;\\]+)| @ )", re.MULTILINE)
+_FAILED = re.compile(r"Failed to (?:build|download|prepare|fetch)[^`\n]*`([A-Za-z0-9][A-Za-z0-9._-]*)")
 _SHORT = 12  # lines of uv's words that an error repeats
 
 
@@ -60,6 +62,16 @@ def _unresolved(recipe: Recipe, talk: list[str]) -> EnvironmentBuildError:
             hint="change or leave out one of these entries, then submit again" if guilty else None,
         )
     return EnvironmentBuildError(f"{place}: {recipe.name} could not be locked; uv says:\n{words}")
+
+
+def naming_entries(error: EnvironmentBuildError, entries: Sequence[str]) -> EnvironmentBuildError:
+    """The error of a build that says which package failed, with the entries of the job that ask for that package."""
+    failed = _FAILED.search(error.message)
+    if failed is None:
+        return error
+    guilty = [entry for entry in entries if _is_about(entry, failed[1])]
+    place = ", ".join(f"`{entry}`" for entry in guilty) if guilty else f"`{failed[1]}`, which others need"
+    return EnvironmentBuildError(f"pip_packages: {place}: {error.message}", error.hint)
 
 
 def _is_about(entry: str, said: str) -> bool:
