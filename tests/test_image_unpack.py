@@ -16,7 +16,7 @@ import pytest
 
 from services.small_images import Entry, Image, folders, layer
 from tensoryard.environment.image_folders import files_of
-from tensoryard.environment.image_unpack import _machine
+from tensoryard.environment.image_unpack import machine
 from tensoryard.errors import EnvironmentBuildError, VerificationError
 from tensoryard.registry.oci_client import BrokenRequestError
 
@@ -138,7 +138,7 @@ def test_of_an_index_the_image_of_this_machine_is_taken(tmp_path: Path) -> None:
     image = Image(layer(("a", b"1")))
     entries = [
         {"digest": "sha256:none", "platform": {"os": "linux", "architecture": "s390x"}},
-        {"digest": image.digest, "platform": {"os": "linux", "architecture": _machine()}},
+        {"digest": image.digest, "platform": {"os": "linux", "architecture": machine()}},
     ]
     image.digest = image.add(msgspec.json.encode({"manifests": entries}))
     assert laid_out(tmp_path, image) == {"a": "1"}

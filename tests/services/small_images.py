@@ -10,7 +10,7 @@ from typing import IO
 import msgspec
 
 from tensoryard.environment.image_folders import ImageFolders
-from tensoryard.environment.image_unpack import _machine
+from tensoryard.environment.image_unpack import machine
 
 Entry = tuple[str, bytes | str | None]  # a file's bytes, a link's target, None for a folder
 
@@ -37,7 +37,7 @@ class Image:
 
     def __init__(self, *layers: bytes, architecture: str = "") -> None:
         self.blobs: dict[str, bytes] = {}
-        config = {"architecture": architecture or _machine(), "os": "linux", "config": {}}
+        config = {"architecture": architecture or machine(), "os": "linux", "config": {}}
         described = {
             "config": {"digest": self.add(msgspec.json.encode(config))},
             "layers": [
