@@ -31,6 +31,7 @@ pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they sha
 USER, PASSWORD = "tyard-reader", "a-password-of-the-index"
 # As `htpasswd -nbB user secret` prints it
 HTPASSWD = "user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
+OF_THE_PROXY = "a-password-of-the-proxy"
 WHEEL = "tyard_private-1.0-py3-none-any.whl"
 
 
@@ -118,6 +119,9 @@ def told(request: pytest.FixtureRequest, index: Index, tmp_path: Path, monkeypat
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SSL_CERT_FILE", str(index.ca))
     url = f"https://{USER}:{PASSWORD}@{index.host}/simple"
+    # To be passed by, but known to every step.
+    monkeypatch.setenv("HTTPS_PROXY", f"http://someone:{OF_THE_PROXY}@127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     if request.param == "variables":
         monkeypatch.setenv("UV_DEFAULT_INDEX", url)
     else:
@@ -152,7 +156,7 @@ def test_a_private_index_and_its_certificate_are_used_and_kept_nowhere(
             kept[layer["digest"]] = gzip.decompress(file.read())
     kept |= {str(path): path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
     of_the_ca = index.ca.read_bytes().splitlines()[5]
-    for secret in (PASSWORD.encode(), USER.encode(), index.host.encode(), of_the_ca):
+    for secret in (PASSWORD.encode(), USER.encode(), OF_THE_PROXY.encode(), index.host.encode(), of_the_ca):
         assert [where for where, data in kept.items() if secret in data] == []
 
 
