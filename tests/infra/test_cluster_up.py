@@ -77,8 +77,14 @@ def test_a_cluster_is_made_and_scaled_by_the_update_that_was_asked_for(
     assert made.scale_settings.maximum_node_count == 2
     assert (desk.clusters, desk.scale_sets) == ({"gpucluster": 4, "big": 2}, 2)
 
-    out, _ = desk.tyard("cluster", "scale", "big", "--max", "3", "--yes", "--json")
-    assert json.loads(out)["done"] is True
+    # A folder that stands for itself goes on to.
+    desk.environ["TYARD_WORKSPACE"] = str(desk.folder / "plain")
+    out, talk = desk.tyard("cluster", "scale", "big", "--max", "3", "--yes", "--json")
+    said = json.loads(out)
+    assert (said["done"], said["maxNodes"], said["next"]) == (True, 3, ["tyard workspace connect --stack dev"])
+    assert "Next:\n  tyard workspace connect --stack dev" in talk
+    assert not (desk.folder / "plain" / "workspace.json").exists()
+    desk.tyard("workspace", "connect", "--stack", "dev")
     assert desk.clusters == {"gpucluster": 4, "big": 3}
     # What somebody types by hand next is about the stack that they chose.
     assert desk.engine.cli("stack", "--show-name").strip() == "other"

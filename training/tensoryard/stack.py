@@ -16,6 +16,7 @@ import msgspec
 from tensoryard.errors import NotFoundError, TensoryardError, UsageError
 
 if TYPE_CHECKING:
+    from tensoryard.settings import AzureWorkspace
     from tensoryard.workspace import Workspace
 
 STACK = "TYARD_STACK"
@@ -94,10 +95,11 @@ class Update:
     def __init__(self, workspace: "Workspace", declared: Declared) -> None:
         self._workspace = workspace
         self._declared = declared
-        self._read = 0
         workspace.root.mkdir(parents=True, exist_ok=True)
         self.log = workspace.root / f"pulumi-up-{declared.stack}.log"
-        with self.log.open("wb") as out:
+        with self.log.open("ab") as out:
+            # Of the stack's updates, also of one that may be under way: Pulumi refuses the second.
+            self._began = self._read = out.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "infra.up", declared.stack],
                 cwd=declared.checkout,
@@ -118,22 +120,18 @@ class Update:
     @property
     def error(self) -> TensoryardError:
         """Why it failed, by the last that it said."""
-        lines = self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        said = self.log.read_bytes()[self._began :].decode(errors="replace")
+        lines = said.strip().splitlines() or ["it said nothing"]
         return TensoryardError(
             f"pulumi up --stack {self._declared.stack} failed: {lines[-1]}", f"all it said: {self.log}"
         )
 
     def follow(self, say: Callable[[str], None]) -> None:
-        """
-        Say every line that Pulumi says, until it has ended and this folder knows what it made.
-
-        Raises TensoryardError with the reason when it failed.
-        """
+        """Say every line that Pulumi says, until it has ended."""
         while not self.ended:
             self.say_new(say)
             time.sleep(_LOOK_S)
         self.say_new(say)
-        self.finish()
 
     def say_new(self, say: Callable[[str], None]) -> None:
         """Say the lines that are new since the last call."""
@@ -145,22 +143,36 @@ class Update:
         for line in whole.decode(errors="replace").splitlines():
             say(line)
 
-    def finish(self) -> None:
-        """Let the folder know of what an update that has ended made. Raises TensoryardError when it failed."""
+    def finish(self, connect_new: bool = False) -> bool:
+        """
+        Let the workspace's folder know of what an update that has ended made; whether it does.
+
+        It does not where the folder stands for another one, nor, unless connect_new, where it stands for itself.
+        Raises TensoryardError when the update failed.
+        """
         from tensoryard import connection
 
         stack = self._declared.stack
         if self.failed:
             raise self.error
+        known = self._workspace.settings().azure
+        if known is None and not connect_new:
+            return False
         outputs = connection.stack_outputs(stack, self._declared.checkout)
-        connection.connect(
-            self._workspace.root, connection.azure_workspace(outputs, f"the outputs of stack `{stack}`")
-        )
+        made = connection.azure_workspace(outputs, f"the outputs of stack `{stack}`")
+        if known is not None and _identity(known) != _identity(made):
+            return False
+        connection.connect(self._workspace.root, made)
+        return True
 
     def interrupt(self) -> None:
         """Ask Pulumi to end in good order, as Ctrl-C does."""
         if not self.ended:
             os.killpg(self._process.pid, signal.SIGINT)
+
+
+def _identity(azure: "AzureWorkspace") -> tuple[str, str]:
+    return azure.subscription_id, azure.resource_group
 
 
 def _checkout(start: Path, called: str) -> Path:

@@ -182,6 +182,7 @@ def _carry_out(
     has = ", ".join(f"{key} {value}" for key, value in declared.cluster.items() if value is not False)
     words = f"{'Wrote' if declared.changed else 'Unchanged in'} {declared.file}"
     click.echo(f"{words}: {name}{': ' * bool(has)}{has or ' is gone'}", err=as_json)
+    commands = declared.commands.split(" && ")
     if yes:
         update = Update(workspace, declared)
         try:
@@ -190,10 +191,12 @@ def _carry_out(
             click.echo("Telling Pulumi to stop; it ends what it is doing", err=True)
             update.interrupt()
             update.follow(lambda line: click.echo(line, err=True))
-        click.echo(f"Done: {workspace.root} knows it", err=as_json)
-    else:
-        click.echo(f"\nNext:\n  git diff {declared.file.name}\n  {declared.commands}", err=True)
+        knows = update.finish()
+        click.echo(f"Done{f': {workspace.root} knows it' if knows else ''}", err=as_json)
+        commands = [] if knows else commands[1:]
+    lines = ([] if yes else [f"git diff {declared.file}"]) + ([" && ".join(commands)] if commands else [])
+    if lines:
+        click.echo("\n  ".join(["\nNext:", *lines]), err=True)
     if as_json:
         facts = {"name": name, "stack": declared.stack, "file": str(declared.file), "changed": declared.changed}
-        commands = [] if yes else declared.commands.split(" && ")
         print_json({**facts, **declared.cluster, "done": yes, "next": commands})

@@ -163,9 +163,16 @@ class ComputeTarget:
         if update is None or not update.ended:
             return
         try:
-            update.finish()
+            knows = update.finish(connect_new=True)
         except TensoryardError as error:
             raise ComputeTargetException(f"compute_target: `{self.name}`: {error.message}", error.hint) from None
+        if not knows:
+            stack = self._wanted.declared.stack if self._wanted is not None else ""
+            raise ComputeTargetException(
+                f"compute_target: `{self.name}` is up in the stack `{stack}`, and {self.workspace.root} stands for "
+                "another workspace",
+                f"in another folder: tyard workspace connect --stack {stack}",
+            )
 
     def get_status(self) -> AmlComputeStatus:
         """How it stands now."""
