@@ -1,7 +1,9 @@
 """Nodes of a real Slurm pull images, each onto its own disk, from a registry that they reach by HTTPS."""
 
+import fcntl
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from launching import Yard
+from launching import Yard, wait_until
 from services.azure_sign_in import certificate
 from services.images import OneImage
 from services.oci_registry import OciRegistry
@@ -59,9 +61,17 @@ def noted(registry: OciRegistry, six_image: Environment, tmp_path: Path) -> Envi
     return msgspec.structs.replace(six_image, image=f"{registry.host}/{repository}@{digest}", unpacked=str(folder))
 
 
+@pytest.fixture
+def images_of_nodes(slurm: SlurmCluster) -> str:
+    """A folder that each node has a disk of its own at."""
+    return str(slurm.folder / "tmp" / "images")
+
+
 @pytest.fixture(autouse=True)
-def pulling_yard(slurm: SlurmCluster, yard: Yard, noted: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"image_registry": noted.image.partition("/")[0], "node_images": str(slurm.folder / "tmp" / "images")}
+def pulling_yard(
+    slurm: SlurmCluster, yard: Yard, noted: Environment, images_of_nodes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"image_registry": noted.image.partition("/")[0], "node_images": images_of_nodes}
     yard.workspace.root.mkdir(exist_ok=True)
     (yard.workspace.root / "workspace.json").write_text(json.dumps(settings))
     plain = yard.controller
@@ -107,3 +117,34 @@ def test_an_image_that_a_node_cannot_pull_fails_the_run_with_the_node_and_the_re
     assert state.stage == "Failed"
     assert state.reason is not None
     assert re.search(rf"node-\d: its image cannot be pulled: registry `{registry.host}`: answered 404", state.reason)
+
+
+def test_a_cancel_ends_a_pull_that_waits_for_another(
+    slurm: SlurmCluster, yard: Yard, noted: Environment, images_of_nodes: str
+) -> None:
+    digest = noted.image.rpartition(":")[2]
+    lock = Path(f"/proc/{slurm.up['node-1'].pid}/root{images_of_nodes}/.flocks/{digest}")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        run = yard.submit(SAYS, **IN_IMAGE)
+        yard.start_controller()
+        yard.wait_for_file(run, "logs/launch.log")
+        wait_until(lambda: "waiting for image" in yard.log(run, "launch"), "the node waits for who holds the lock")
+        run.request_cancel()
+        yard.wait_for_stage(run, "Canceled")
+    wait_until(lambda: not slurm.jobs(), "its job is gone")
+    wait_until(lambda: not yard.processes(run), "no process of the run is left")
+
+
+def test_a_nodes_disk_that_is_full_is_named(slurm: SlurmCluster, yard: Yard, noted: Environment) -> None:
+    settings = yard.workspace.root / "workspace.json"
+    known = json.loads(settings.read_text())
+    settings.write_text(json.dumps(known | {"node_images": str(slurm.small / "images")}))
+    run = yard.run(SAYS, **IN_IMAGE)
+    assert run.state().stage == "Failed"
+    assert re.match(
+        rf"node-1: its image cannot be pulled: image \w+: the disk of {slurm.small}/images is full",
+        run.state().reason or "",
+    )
+    shutil.rmtree(slurm.small / "images")
