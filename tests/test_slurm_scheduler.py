@@ -145,6 +145,16 @@ def test_a_task_that_was_stopped_from_outside_decides_nothing_while_slurm_has_th
     assert told.seen("PENDING", "BeginTime").phase is Phase.WAITING
 
 
+def test_a_launch_script_that_ended_before_any_task_began_decides_nothing_while_slurm_has_the_job(told: Told) -> None:
+    """srun refuses to start tasks of a job that was put back into the queue that moment."""
+    told.began()
+    (told.folder / "tasks" / "worker-0.started.json").unlink()
+    (told.folder / "launch" / "attempts" / "7.0.ended").write_text("1")
+    assert told.seen("COMPLETING").phase is Phase.RUNNING
+    assert told.seen("PENDING", "BeginTime").phase is Phase.WAITING
+    assert told.seen("FAILED") == Seen(Phase.OVER)
+
+
 def test_a_job_that_slurm_has_forgotten_before_it_began_is_submitted_anew(told: Told) -> None:
     told.scheduler._runs["test-0001"].submitted_at -= 60
     assert told.seen(None) == Seen(Phase.WAITING, "Slurm does not know job 7 any more; the run is started again")

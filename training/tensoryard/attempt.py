@@ -111,14 +111,15 @@ def is_decided(run_dir: str) -> bool:
 
 def is_settled(run_dir: str) -> bool:
     """
-    Whether what the tasks recorded says all: none vanished, and none was stopped from outside.
+    Whether what the tasks recorded says all: one began, none vanished, and none was stopped from outside.
 
-    Either is what the loss of a node looks like, or a job that Slurm has put back into its queue.
+    Else it may be that a node was lost, or that Slurm has put the job back into its queue.
     """
     names = {name for name in os.listdir(os.path.join(run_dir, "tasks")) if name.endswith(".json")}
     started = {name for name in names if name.endswith(".started.json")}
     vanished = [name for name in started if name.replace(".started", "") not in names]
-    return not vanished and recorded_end(run_dir).get("outcome") != "stopped"
+    end = recorded_end(run_dir)
+    return bool(names or end) and not vanished and end.get("outcome") != "stopped"
 
 
 def recorded_end(run_dir: str) -> dict[str, Any]:

@@ -259,9 +259,9 @@ class SlurmScheduler:
             return self._restart(run, row)
         if attempt is None and not row.state:
             return self._restart(run, row, f"Slurm does not know job {row.job} any more")
-        # The script ended in good order, or before it began: nothing was lost. On a full disk its end has no mark.
-        begun = any((run.folder / "tasks").glob("*.started.json"))
-        if attempt is None or ((attempt.ended or begun) and is_settled(str(run.folder))):
+        # The script ended in good order, or before a task began: nothing was lost. On a full disk it leaves no mark.
+        begun = any((run.folder / "tasks").iterdir())
+        if attempt is None or (attempt.ended and not begun) or (begun and is_settled(str(run.folder))):
             return Seen(Phase.OVER)
         return self._if_a_node_was_lost(run, row)
 
