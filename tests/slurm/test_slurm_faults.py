@@ -115,7 +115,10 @@ def test_jobs_that_are_put_back_into_the_queue_go_on_from_their_checkpoints(slur
     runs = {run: run.job.tasks()[0].name for run in (start(yard, "single"), start(yard, "mpi"))}
     for run in runs:
         slurm.run("scontrol", "requeue", yard.record(run, "launch/slurm.json")["job"])
-    wait_until(lambda: all(run.state().stage == "Scaling" for run in runs), "the runs wait for nodes again")
+    wait_until(
+        lambda: all([span.stage for span in run.state().stages].count("Scaling") == 2 for run in runs),
+        "both waited for nodes again",
+    )
     wait_until(
         lambda: all(yard.log(run, first).count("begins at") == 2 for run, first in runs.items()), "both began again"
     )
