@@ -1,13 +1,14 @@
 """
 How fast folders go to blob storage and come back; beside azure-storage-blob with its defaults.
 
-    python tests/benchmarks/bench_data.py                                    # two minutes
-    python tests/benchmarks/bench_data.py --small 10000 --large 8 --large-mib 64 --one-mib 1024 --rounds 3
+    python tests/benchmarks/bench_data.py                     # all of it, about five minutes, as docs/benchmarks.md
+    python tests/benchmarks/bench_data.py --where sink --small 10000 --large 0 --one-mib 0
     python tests/benchmarks/bench_data.py --where emulator --small 0 --large 0 --one-mib 2048
 
-On two servers. Azurite, the emulator, works on one core and is what bounds most rows: what it bears at best is said
+On three servers. Azurite, the emulator, works on one core and is what bounds most rows: what it bears at best is said
 first. The sink keeps no bytes and holds each answer back for 10 ms, as a network would: there the clients are what
-is measured. The same files in turns, each client in a process of its own, the best of the rounds.
+is measured. The line is the same sink, where one connection carries 100 MiB a second and several as much each. The
+same files in turns, each client in a process of its own, the best of the rounds.
 
 The SDK checks nothing unless it is told to; the digest (SHA-256) that ours takes of every byte is in its figures, and
 "checked" is the SDK with `validate_content`, which takes MD5 instead.
@@ -17,6 +18,7 @@ import argparse
 import http.client
 import multiprocessing
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -34,6 +36,7 @@ from services.sink import Sink, content
 
 SMALL_BYTES = 4 << 10
 SINK_WAITS_S = 0.01
+LINE_MIB_S = 100
 # (endpoint, place, folder) to seconds on the clock and of the processor.
 Work = Callable[[str, str, Path], tuple[float, float]]
 
@@ -44,22 +47,40 @@ class Figures(NamedTuple):
     peak_mib: float
 
 
+class Sizes(NamedTuple):
+    """What is measured on a server: files of 4 KiB; large ones, of so many MiB; MiB of the one file."""
+
+    small: int
+    large: int
+    large_mib: int
+    one_mib: int
+
+
+SERVERS = {
+    "sink": ("On a sink with 10 ms an answer", Sizes(1000, 16, 64, 1024)),
+    "line": ("At 100 MiB/s a connection, 10 ms an answer", Sizes(0, 8, 64, 0)),
+    "emulator": ("On Azurite", Sizes(1000, 4, 64, 512)),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--where", choices=["emulator", "sink"], help="one of the two only")
-    parser.add_argument("--small", type=int, default=1000, help="files of 4 KiB")
-    parser.add_argument("--large", type=int, default=4, help="large files")
-    parser.add_argument("--large-mib", type=int, default=32, help="MiB of each large file")
-    parser.add_argument("--one-mib", type=int, default=512, help="MiB of the one file whose memory is measured")
-    parser.add_argument("--rounds", type=int, default=1, help="turns of each client, the best of which counts")
+    parser.add_argument("--where", choices=SERVERS, help="one of the three only")
+    parser.add_argument("--small", type=int, help="files of 4 KiB")
+    parser.add_argument("--large", type=int, help="large files")
+    parser.add_argument("--large-mib", type=int, help="MiB of each large file")
+    parser.add_argument("--one-mib", type=int, help="MiB of the one file whose memory is measured")
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each client, the best of which counts")
     options = parser.parse_args()
-    for where in [options.where] if options.where else ["emulator", "sink"]:
-        server = Azurite() if where == "emulator" else Sink(SINK_WAITS_S)
+    for where in [options.where] if options.where else SERVERS:
+        title, sizes = SERVERS[where]
+        given = {name: value for name, value in vars(options).items() if name in Sizes._fields and value is not None}
+        server = Azurite() if where == "emulator" else Sink(SINK_WAITS_S, LINE_MIB_S if where == "line" else 0)
         try:
             if where == "emulator":
                 best(server.endpoint)
             with tempfile.TemporaryDirectory() as folder:
-                measure(Path(folder), server.endpoint, where, options)
+                measure(Path(folder), server.endpoint, title, sizes._replace(**given), options.rounds)
         finally:
             server.close()
 
@@ -109,16 +130,18 @@ def best(endpoint: str) -> None:
     )
 
 
-def measure(folder: Path, endpoint: str, where: str, options: argparse.Namespace) -> None:
-    print(f"{where:32}{'tensoryard':>14}{'SDK':>14}{'faster':>8}   CPU s/GiB: ours, SDK, checked   peak MiB")
-    sizes = [
-        (options.small, SMALL_BYTES, f"{options.small} files of 4 KiB"),
-        (options.large, options.large_mib << 20, f"{options.large} files of {options.large_mib} MiB"),
-        (1, options.one_mib << 20, f"1 file of {options.one_mib} MiB"),
+def measure(folder: Path, endpoint: str, title: str, sizes: Sizes, rounds: int) -> None:
+    print(f"| {title} | Tensoryard | SDK | faster | CPU, ours / SDK / checked | peak, ours / SDK |")
+    print("|---|---|---|---|---|---|", flush=True)
+    rows = [
+        (sizes.small, SMALL_BYTES, f"{sizes.small:,} files of 4 KiB", 1),
+        (sizes.large, sizes.large_mib << 20, f"{sizes.large} files of {sizes.large_mib} MiB", rounds),
+        (1, sizes.one_mib << 20, f"1 file of {sizes.one_mib:,} MiB", rounds),
     ]
-    for number, (count, size_bytes, name) in enumerate(sizes):
+    for number, (count, size_bytes, name, turns) in enumerate(rows):
         if count and size_bytes:
-            row_pair(folder / str(number), endpoint, count, size_bytes, name, options.rounds)
+            row_pair(folder / str(number), endpoint, count, size_bytes, name, turns)
+            shutil.rmtree(folder / str(number))
     print()
 
 
@@ -146,7 +169,7 @@ def row_pair(folder: Path, endpoint: str, count: int, size_bytes: int, name: str
                 assert (back / path.name).read_bytes() == path.read_bytes(), path
                 (back / path.name).unlink()
     row(f"{name}: up", count * size_bytes, count, [least(figures) for figures in up])
-    row(f"{name}: down", count * size_bytes, count, [least(figures) for figures in down])
+    row("down", count * size_bytes, count, [least(figures) for figures in down])
 
 
 def least(figures: list[Figures]) -> Figures:
@@ -154,16 +177,19 @@ def least(figures: list[Figures]) -> Figures:
 
 
 def row(name: str, size_bytes: int, files: int, ways: list[Figures]) -> None:
-    ours, sdk, checked = ways
+    ours, sdk, _ = ways
+    are_small = size_bytes / files < 1 << 20
 
     def speed(one: Figures) -> str:
         mib_s = size_bytes / (1 << 20) / one.seconds
-        return f"{files / one.seconds:.0f} files/s" if size_bytes / files < 1 << 20 else f"{mib_s:.0f} MiB/s"
+        return f"{files / one.seconds:,.0f} files/s" if are_small else f"{mib_s:,.0f} MiB/s"
 
-    cpu = ", ".join(f"{one.cpu_s * (1 << 30) / size_bytes:.2f}" for one in (ours, sdk, checked))
+    scale, unit = (1e3 / files, "ms a file") if are_small else ((1 << 30) / size_bytes, "s/GiB")
+    cpu = " / ".join(f"{one.cpu_s * scale:.2f}" for one in ways)
+    times = sdk.seconds / ours.seconds
     print(
-        f"{name:32}{speed(ours):>14}{speed(sdk):>14}{sdk.seconds / ours.seconds:>7.1f}x{cpu:>32}"
-        f"{ours.peak_mib:>7.0f},{sdk.peak_mib:>4.0f}",
+        f"| {name} | {speed(ours)} | {speed(sdk)} | {times:.{1 if times < 10 else 0}f} x | {cpu} {unit} "
+        f"| {ours.peak_mib:.0f} / {sdk.peak_mib:.0f} MiB |",
         flush=True,
     )
 

@@ -40,14 +40,14 @@ MLFLOW = ("mlflow-skinny==3.17.2", "sqlalchemy==2.0.44", "alembic==1.17.1")
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        figures = {"folder": measure_folder(Path(folder))}
+        figures = {"a folder": measure_folder(Path(folder))}
     if "--no-azurite" not in sys.argv:
-        figures["Azurite"] = measure_azurite()
+        figures["blob storage (Azurite)"] = measure_azurite()
     if "--no-rival" not in sys.argv:
-        figures["MLflow, SQLite"] = measure_rival()
-    print(f"{'':44}" + "".join(f"{name:>18}" for name in figures))
+        figures["MLflow"] = measure_rival()
+    print(f"p50, and p99 in brackets\n\n| | {' | '.join(figures)} |\n|---{'|---' * len(figures)}|")
     for row in dict.fromkeys(row for one in figures.values() for row in one):
-        print(f"{row:44}" + "".join(f"{one.get(row, '-'):>18}" for one in figures.values()))
+        print(f"| {row} | {' | '.join(one.get(row, '') for one in figures.values())} |")
 
 
 def measure_folder(folder: Path) -> dict[str, str]:
@@ -85,19 +85,19 @@ def measure_azurite() -> dict[str, str]:
         figures = writers(lambda: BlobStore(account))
         store = BlobStore(account)
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda number: write_model(store, f"z{number}", number, 1_000), SIZES))
+            list(pool.map(lambda number: write_model(store, f"a{number}", number, 1_000), SIZES))
             list(pool.map(lambda number: write_model(store, f"m{number:05d}", 1, PAGE), range(MODELS)))
         read: dict[str, str] = {}
         for size in SIZES:
-            read |= newest(Registry(store), f"z{size}", size)
-        read |= pages(Registry(store), f"z{SIZES[-1]}") | page_of_models(Registry(store))
+            read |= newest(Registry(store), f"a{size}", size)
+        read |= pages(Registry(store), f"a{SIZES[-1]}") | page_of_models(Registry(store))
         far = BlobStore(make_account(network.endpoint, make=False))
         file = a_file(store, keys.run("mnist-0007", "outputs/model"))
         registry = Registry(far)
         registry.register("counted", [file])
         network.again(lambda asked: None)
         registry.register("counted", [file])
-        read["requests of one registration"] = str(len(network.seen))
+        read["requests of one registration, digests known"] = str(len(network.seen))
         return read | figures
     finally:
         network.close()
@@ -123,7 +123,7 @@ def make_account(endpoint: str, *, make: bool = True) -> "BlobAccount":
 
 def newest(registry: "Registry", name: str, size: int) -> dict[str, str]:
     assert registry.get(name).version == size
-    return {f"newest of {size:,}: p50, p99 ms": spread(timed(lambda: registry.get(name), READS))}
+    return {f"newest version of {size:,}": spread(timed(lambda: registry.get(name), READS))}
 
 
 def pages(registry: "Registry", name: str) -> dict[str, str]:
@@ -140,17 +140,18 @@ def pages(registry: "Registry", name: str) -> dict[str, str]:
     def found() -> None:
         assert len(list(islice(search(registry, parse_where("run=r-0001"), name), PAGE))) == 1
 
-    rows = {f"newest {PAGE} of {SIZES[-1]:,} versions: p50, p99 ms": spread(timed(page, READS // 10))}
-    return rows | {f"one found among {SIZES[-1]:,}, s": f"{timed(found, 1)[0]:.2f}"}
+    rows = {f"newest {PAGE} of {SIZES[-1]:,} versions": spread(timed(page, READS // 10))}
+    return rows | {f"the version of a run among {SIZES[-1]:,}": f"{timed(found, 1)[0]:.2f} s"}
 
 
 def page_of_models(registry: "Registry") -> dict[str, str]:
     from tensoryard.registry.listing import newest_of_models
 
     def page() -> None:
-        assert len(list(islice(newest_of_models(registry), PAGE))) == PAGE
+        # Behind the models of many versions.
+        assert len(list(islice(newest_of_models(registry, after="l"), PAGE))) == PAGE
 
-    return {f"first {PAGE} of {MODELS:,} models: p50, p99 ms": spread(timed(page, READS // 10))}
+    return {f"first {PAGE} of {MODELS:,} models": spread(timed(page, READS // 10))}
 
 
 def writers(make: Callable[[], "Store"]) -> dict[str, str]:
@@ -250,7 +251,7 @@ def rival(folder: Path) -> dict[str, str]:
             assert int(found[0].version) == size
 
         newest()
-        figures[f"newest of {size:,}: p50, p99 ms"] = spread(timed(newest, READS // 10))
+        figures[f"newest version of {size:,}"] = spread(timed(newest, READS // 10))
 
     def page() -> None:
         found = client.search_model_versions("name='digits'", max_results=PAGE, order_by=["version_number DESC"])
@@ -259,8 +260,8 @@ def rival(folder: Path) -> dict[str, str]:
     def found() -> None:
         assert len(client.search_model_versions("name='digits' and run_id='r-0001'")) == 1
 
-    figures[f"newest {PAGE} of {SIZES[-1]:,} versions: p50, p99 ms"] = spread(timed(page, READS // 10))
-    figures[f"one found among {SIZES[-1]:,}, s"] = f"{timed(found, 1)[0]:.2f}"
+    figures[f"newest {PAGE} of {SIZES[-1]:,} versions"] = spread(timed(page, READS // 10))
+    figures[f"the version of a run among {SIZES[-1]:,}"] = f"{timed(found, 1)[0]:.2f} s"
     uri = f"sqlite:///{folder}/models.db"
     many = MlflowClient(registry_uri=uri, tracking_uri=uri)
     many.create_registered_model("digits")
@@ -270,7 +271,7 @@ def rival(folder: Path) -> dict[str, str]:
         assert len(many.search_registered_models(max_results=PAGE)) == PAGE
 
     page_of_models()
-    figures[f"first {PAGE} of {MODELS:,} models: p50, p99 ms"] = spread(timed(page_of_models, READS // 10))
+    figures[f"first {PAGE} of {MODELS:,} models"] = spread(timed(page_of_models, READS // 10))
     uri = f"sqlite:///{folder}/writers.db"
     MlflowClient(registry_uri=uri, tracking_uri=uri).create_registered_model("digits")
     clients: dict[int, MlflowClient] = {}
@@ -355,15 +356,16 @@ def write_at_once(write: Callable[[], object]) -> tuple[list[float], int, float]
 
 def writer_rows(seconds: list[float], failed: int, wall_s: float, there: int) -> dict[str, str]:
     return {
-        f"{WRITERS} writers x {WRITES_EACH}: versions made": f"{there} of {len(seconds) + failed}",
-        f"{WRITERS} writers: p50, p99 ms": spread(seconds),
-        f"{WRITERS} writers: all together, s": f"{wall_s:.2f}",
+        f"{WRITERS} writers, {WRITES_EACH} versions each: made": f"{there} of {len(seconds) + failed}",
+        "one registration among these": spread(seconds),
+        "all of them": f"{wall_s:.2f} s",
     }
 
 
 def spread(seconds: list[float]) -> str:
     ordered = sorted(seconds) or [float("nan")]
-    return f"{ordered[len(ordered) // 2] * 1e3:.2f}, {ordered[int(len(ordered) * 0.99)] * 1e3:.2f}"
+    p50, p99 = ordered[len(ordered) // 2] * 1e3, ordered[int(len(ordered) * 0.99)] * 1e3
+    return f"{p50:,.{0 if p50 >= 10 else 2}f} ({p99:,.{0 if p99 >= 10 else 2}f}) ms"
 
 
 if __name__ == "__main__":

@@ -31,11 +31,12 @@ class Sink:
     """
     A running sink; `close` ends it.
 
-    wait_s: how long each answer is held back, as a network would.
+    wait_s: how long each answer is held back, as a network would; connection_mib_s: what one connection carries, as
+    a long way lets it; 0 for all that it can.
     """
 
-    def __init__(self, wait_s: float = 0.0) -> None:
-        argv = [sys.executable, "-m", "services.sink", str(wait_s)]
+    def __init__(self, wait_s: float = 0.0, connection_mib_s: float = 0.0) -> None:
+        argv = [sys.executable, "-m", "services.sink", str(wait_s), str(connection_mib_s)]
         self._server = Server(argv, r"listens on (\S+)", Path(__file__).parents[1])
         self.endpoint = f"{self._server.found}/sink"
 
@@ -86,7 +87,21 @@ class _Blobs:
         ).encode()
 
 
-def _serve(client: socket.socket, blobs: _Blobs, wait_s: float) -> None:
+class _Pace:
+    """Holds a connection back to so many bytes a second, from when it was made; 0 for as many as it can."""
+
+    def __init__(self, bytes_s: float) -> None:
+        self._bytes_s = bytes_s
+        self._next_at = 0.0
+
+    def passed(self, count: int) -> None:
+        if self._bytes_s:
+            now = time.monotonic()
+            self._next_at = max(self._next_at, now) + count / self._bytes_s
+            time.sleep(self._next_at - now)
+
+
+def _serve(client: socket.socket, blobs: _Blobs, wait_s: float, pace: _Pace) -> None:
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     buffer = memoryview(bytearray(_MIB))
     rest = b""
@@ -110,13 +125,15 @@ def _serve(client: socket.socket, blobs: _Blobs, wait_s: float) -> None:
                 return
             body += bytes(buffer[:count]) if kept else b""
             left -= count
+            pace.passed(count)
         time.sleep(wait_s)
-        _answer(client, blobs, method, target, headers, size_bytes, body)
+        _answer(client, blobs, pace, method, target, headers, size_bytes, body)
 
 
 def _answer(
     client: socket.socket,
     blobs: _Blobs,
+    pace: _Pace,
     method: str,
     target: str,
     headers: dict[str, str],
@@ -144,12 +161,11 @@ def _answer(
     elif method == "HEAD":
         _say(client, "200 OK", blobs.sizes[path])
     else:
-        _give(
-            client, blobs.sizes[path], blobs.small.get(path), headers.get("x-ms-range") or headers.get("range") or ""
-        )
+        wanted = headers.get("x-ms-range") or headers.get("range") or ""
+        _give(client, pace, blobs.sizes[path], blobs.small.get(path), wanted)
 
 
-def _give(client: socket.socket, size_bytes: int, small: bytes | None, wanted: str) -> None:
+def _give(client: socket.socket, pace: _Pace, size_bytes: int, small: bytes | None, wanted: str) -> None:
     found = re.match(r"bytes=(\d+)-(\d*)", wanted)
     start = int(found[1]) if found else 0
     end = min(int(found[2]) + 1, size_bytes) if found and found[2] else size_bytes
@@ -161,6 +177,7 @@ def _give(client: socket.socket, size_bytes: int, small: bytes | None, wanted: s
     pattern = memoryview(_PATTERN)[start % _PERIOD :][:_MIB]
     for at in range(start, end, _MIB):
         client.sendall(pattern[: end - at])
+        pace.passed(min(_MIB, end - at))
 
 
 def _say(client: socket.socket, status: str, length: int, more: str = "") -> None:
@@ -168,13 +185,13 @@ def _say(client: socket.socket, status: str, length: int, more: str = "") -> Non
 
 
 def main() -> None:
-    blobs, wait_s = _Blobs(), float(sys.argv[1])
+    blobs, wait_s, connection_mib_s = _Blobs(), float(sys.argv[1]), float(sys.argv[2])
     server = socket.create_server(("127.0.0.1", 0), backlog=128)
     print(f"listens on http://127.0.0.1:{server.getsockname()[1]}", flush=True)
 
     def safe(client: socket.socket) -> None:
         with suppress(OSError):  # the client left
-            _serve(client, blobs, wait_s)
+            _serve(client, blobs, wait_s, _Pace(connection_mib_s * _MIB))
 
     while True:
         client, _ = server.accept()

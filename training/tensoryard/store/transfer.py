@@ -14,9 +14,9 @@ from tensoryard.store.keys import CONTENTS, content
 
 # Large enough that one request a chunk costs little, small enough for a node with little memory.
 CHUNK_BYTES = 8 << 20
-# Of one large value: their 32 MiB are all that a download holds.
+# Of one large value: these, the one that is written and what the memory of another leaves are all that it holds.
 _AHEAD = 4
-HELD_BYTES = _AHEAD * CHUNK_BYTES
+HELD_BYTES = (_AHEAD + 2) * CHUNK_BYTES
 # What is smaller is fetched again sooner than it is worth to keep the beginning of it.
 RESUMED_FROM_BYTES = 64 << 20
 _REREAD_BYTES = 1 << 20
