@@ -50,9 +50,10 @@ def ws(tmp_path: Path) -> Workspace:
 T4 = {"vm_size": "STANDARD_NC8AS_T4_V3", "max_nodes": 2}
 
 
-def test_a_cluster_that_is_there_is_named(ws: Workspace) -> None:
+def test_a_cluster_that_is_there_is_named(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     target = ComputeTarget(workspace=ws, name="gpucluster")
-    target.wait_for_completion(show_output=True)
+    target.wait_for_completion(show_output=True, min_node_count=1)
+    assert "min_node_count: nodes run only while runs wait" in capsys.readouterr().out
 
     assert target.provisioning_state == "Succeeded"
     status = target.get_status().serialize()

@@ -125,9 +125,12 @@ class ComputeTarget:
         """
         Wait until the workspace has it as it was asked for: at once, when nothing was.
 
-        show_output: print what Pulumi says, or, where it was not started from here, the command that does it. Raises
+        show_output: print what Pulumi says, or, where it was not started from here, the command that does it;
+        min_node_count: nothing is waited for, as no node runs without a run. Raises
         ComputeTargetException when it is not so in time, or when Pulumi failed.
         """
+        if min_node_count:
+            print(f"{self.name}: min_node_count: nodes run only while runs wait for them, so none is waited for")
         end = time.monotonic() + 60 * timeout_in_minutes
         said = float("-inf")
         while self._wanted is not None and not self._wanted.there(self):
