@@ -23,6 +23,7 @@ from tensoryard.environment.image_layers import Layers
 from tensoryard.environment.resolve import pins
 
 Component = dict[str, Any]
+_DISTRIBUTION = re.compile(r"/(?:site|dist)-packages/[^/]+\.dist-info/METADATA$")
 _NAMESPACE = uuid.UUID("65f2f879-f7b9-4d4c-b474-07c4d76bf087")  # ours alone: made once, by chance
 
 
@@ -66,12 +67,12 @@ def bill_of_materials(environment: Environment, lock: str, version: str) -> dict
 
 
 def _python(files: Layers, lock: str) -> Iterator[Component]:
-    """Distributions anywhere in a tree: those of the base are inside of an image too."""
+    """Distributions of every Python in a tree: those of the base too. Copies inside of a package are a part of it."""
     locked = {
         pin: re.findall(r"sha256:([0-9a-f]{64})", entry) for entry in entries(lock) for pin in pins(entry).items()
     }
     for path, place in files.walk():
-        if not path.endswith(".dist-info/METADATA"):
+        if not _DISTRIBUTION.search(path):
             continue
         said = HeaderParser().parsestr(Path(place).read_text(encoding="utf-8", errors="replace"))
         name, version = re.sub(r"[-_.]+", "-", said["Name"]).lower(), said["Version"]
