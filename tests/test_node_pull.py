@@ -10,8 +10,10 @@ import pytest
 from services.base_image import push_image
 from services.small_images import layer
 from tensoryard.end_record import end_path
-from tensoryard.environment import node_pull
+from tensoryard.environment import Environment, node_pull
 from tensoryard.environment.image_noted import NotedImages
+from tensoryard.environment.sbom import bill_of_materials
+from tensoryard.errors import NotFoundError
 from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import Place
 from tensoryard.scheduler.slurm_pulls import pulling
@@ -61,6 +63,22 @@ def test_an_image_is_pulled_once_and_by_layers_that_are_missing(
     assert pulling(first).startswith("image: node-1 ")
     (first / "launch" / "pulling" / "done").touch()
     assert pulling(first) == ""
+
+
+def test_who_asks_what_is_inside_is_told_where_it_is(tmp_path: Path, image_registry: str) -> None:
+    run = a_run(tmp_path, image_registry, "noted", layer(("noted", b"-")))
+    environment = Environment(
+        hash="0" * 16,
+        name="noted",
+        python="python",
+        python_version="",
+        tensorflow="",
+        lock_sha256="",
+        image="r/i@sha256:0",
+        unpacked=str((run / "environment").readlink()),
+    )
+    with pytest.raises(NotFoundError, match="its files are on the nodes that run it, not here"):
+        bill_of_materials(environment, "", "1")
 
 
 def test_a_node_says_how_far_the_last_of_them_is(tmp_path: Path) -> None:
