@@ -32,14 +32,14 @@ def bill_of_materials(environment: Environment, lock: str, version: str) -> dict
     """
     The CycloneDX 1.6 document of an environment: the same environment gives the same bytes.
 
-    lock: as `EnvironmentBuilder.lock` returns it; version: of Tensoryard. Raises NotFoundError for an image that is on
-    the nodes of a cluster only.
+    lock: as `EnvironmentBuilder.lock` returns it; version: of Tensoryard. Raises NotFoundError for an image that is
+    on the nodes of a cluster only.
     """
     if environment.image:
         if (Path(environment.unpacked) / "pull.json").exists():
             raise NotFoundError(
                 f"environment `{environment.hash}`: its files are on the nodes that run it, not here",
-                hint="`tyard env build job.yaml` brings the image of a job here; then `tyard env show job.yaml --sbom`",
+                hint="`tyard env build job.yaml` brings a job's image here; then `tyard env show job.yaml --sbom`",
             )
         files = files_of(Path(environment.unpacked))
         found = [*_debian(files), *_python(files, lock), *_fetched_pythons(files)]
