@@ -19,6 +19,7 @@ from services.cutting import Cutting
 from services.faulty import Faulty
 from services.images import SIX, left_behind, variant
 from tensoryard.environment import ImageSpec
+from tensoryard.environment.buildah import Buildah
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_folders import files_of
 from tensoryard.environment.spec import Recipe
@@ -277,3 +278,26 @@ def test_a_package_that_cannot_be_compiled_is_named_with_the_line_of_the_job(
     assert raised.value.message.startswith(f"pip_packages: `{entry}`: image ")
     assert "broken.c:1:1: error: no such thing" in raised.value.message
     assert left_behind(images) == []
+
+
+def test_a_step_that_failed_without_a_word_is_run_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As buildah 1.28 loses the last words of a step when the machine is busy; here one that always does at first."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "buildah"
+    program.write_text(
+        f"""#!/bin/sh
+case "$*" in *" bud "*) ;; *) exit 0 ;; esac
+echo 'STEP 1/2: FROM base'
+echo 'STEP 2/2: RUN make'
+[ -e {tmp_path}/again ] && echo 'make: no rule'
+touch {tmp_path}/again
+echo 'subprocess exited with status 2'
+echo 'Error: building at STEP "RUN make": exit status 2'
+exit 2
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    (tmp_path / "Dockerfile").write_text("FROM base\n")
+    with pytest.raises(EnvironmentBuildError, match="make: no rule"):
+        Buildah(tmp_path / "storage").build("key", tmp_path, lambda line: None)

@@ -21,6 +21,7 @@ from tensoryard.registry.oci_manifest import Place
 from tensoryard.text import size
 
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.MULTILINE | re.IGNORECASE)
+_EXITED = re.compile(r"building at STEP .*exit status", re.IGNORECASE)
 _SAID = 15  # lines that an error repeats
 PROGRAMS = ("buildah", "podman")  # the first that is on PATH
 RETRIES = 3  # of a push that breaks off, two seconds apart
@@ -141,6 +142,10 @@ class Buildah:
 
     def _run(self, argv: Sequence[str], cwd: Path, log: Log, what: str) -> None:
         finished = command.run(argv, cwd=cwd, log=log, merged=True)
+        if _is_mute(finished.talk):
+            # On a busy machine buildah may end before it has passed on what a step said last: seen with 1.28.
+            log("what the step said was lost: running it once more")
+            finished = command.run(argv, cwd=cwd, log=log, merged=True)
         if finished.code == 0:
             return
         lines = [line for line in finished.talk if line.strip()]
@@ -153,6 +158,16 @@ class Buildah:
                 hint="run `tyard env prune --yes`, or set TYARD_CACHE to a folder on a larger disk",
             )
         raise EnvironmentBuildError(f"{what}: {self.program} failed; it says:\n" + "\n".join(said))
+
+
+def _is_mute(talk: Sequence[str]) -> bool:
+    """Whether a step failed of which nothing is known but that it did."""
+    if not any(_EXITED.search(line) for line in talk):
+        return False
+    last = max((number for number, line in enumerate(talk) if line.startswith("STEP ")), default=0)
+    return all(
+        line.startswith(("subprocess exited", "Error: ", "error ")) for line in talk[last + 1 :] if line.strip()
+    )
 
 
 def _name(key: str) -> str:
