@@ -97,9 +97,9 @@ def test_put_file_writes_the_bytes_of_a_file(store: Store, tmp_path: Path) -> No
 def test_put_file_tells_what_it_sent_and_is_stopped_by_whoever_is_told(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(os.urandom(20 << 20))
-    told: list[bytes] = []
-    store.put_file("outputs/big", source, sent=told.append)
-    assert b"".join(told) == source.read_bytes()
+    told = bytearray()
+    store.put_file("outputs/big", source, sent=told.extend)
+    assert told == source.read_bytes()
 
     def stop(data: bytes) -> None:
         raise KeyboardInterrupt
