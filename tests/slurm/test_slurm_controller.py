@@ -40,30 +40,36 @@ def head(slurm: SlurmCluster, cli: Tyard) -> Tyard:
     return cli
 
 
-def serve(head: Tyard) -> "subprocess.Popen[bytes]":
-    process = head.start("controller", "--lease", "3", stderr=subprocess.PIPE)
+def controller(head: Tyard) -> "subprocess.Popen[bytes]":
+    return head.start("controller", "--lease", "3", stderr=subprocess.PIPE)
+
+
+def wait_until_said(process: "subprocess.Popen[bytes]", words: bytes) -> None:
+    """Returns when the process has said a line with these words."""
     assert process.stderr is not None
     said = [process.stderr.readline()]
-    while said[-1] not in (b"Serving `main`\n", b""):
+    while words not in said[-1] and said[-1]:
         said.append(process.stderr.readline())
     assert said[-1], said
-    return process
 
 
 def submit(head: Tyard) -> str:
-    head.job(TRAINS)
+    head.job(TRAINS, runtime="venv")
     return head("run", "--detach", "--set", "compute_target=main").split()[1]
 
 
 def test_a_run_of_a_named_cluster_is_claimed_and_survives_its_controller(head: Tyard) -> None:
     run = head.record(submit(head))
-    first = serve(head)
+    first = controller(head)
+    wait_until_said(first, b"Serving `main`")
     work = head.workspace / "work" / "runs" / run.id
     log = work / "logs" / "worker-0.log"
     wait_until(lambda: log.exists() and "begins" in log.read_text(), "the script runs")
+    second = controller(head)
+    wait_until_said(second, b"is served")
     first.kill()
     first.wait()
-    second = serve(head)
+    wait_until_said(second, b"Serving `main`")
     (work / "outputs" / "enough").touch()
     wait_until(lambda: run.state().ended, "the run has ended")
     assert (run.state().stage, run.log_tail("worker-0")) == ("Completed", ["begins", "ends"])
