@@ -121,6 +121,21 @@ def test_one_fault_at_any_request_of_an_operation_changes_nothing(
     assert faults >= 1
 
 
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "answer late"])
+@pytest.mark.parametrize("size_bytes", [1000, 2_000_000])
+def test_one_fault_of_a_file_that_goes_by_one_request_changes_nothing(
+    fault: str, size_bytes: int, steady: BlobStore, shaky: BlobStore, network: Faulty, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(size_bytes))
+    network.again(lambda asked: fault if asked.number == 0 else None)
+
+    assert shaky.put_file("m/file", path).size_bytes == size_bytes
+    assert steady.read("m/file") == path.read_bytes()
+    with pytest.raises(AlreadyExistsError):
+        shaky.put_file("m/file", path)
+
+
 @pytest.mark.parametrize("fault", ["request lost", "answer torn", "503"])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_network_that_stays_broken_is_one_plain_error_after_a_few_tries(
