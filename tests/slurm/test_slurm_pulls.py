@@ -63,8 +63,11 @@ def noted(registry: OciRegistry, six_image: Environment, tmp_path: Path) -> Envi
 
 @pytest.fixture
 def images_of_nodes(slurm: SlurmCluster) -> str:
-    """A folder that each node has a disk of its own at."""
-    return str(slurm.folder / "tmp" / "images")
+    """A folder that each node has a disk of its own at, empty."""
+    images = str(slurm.folder / "tmp" / "images")
+    for node in slurm.up.values():
+        shutil.rmtree(f"/proc/{node.pid}/root{images}", ignore_errors=True)
+    return images
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +126,8 @@ def test_a_cancel_ends_a_pull_that_waits_for_another(
     slurm: SlurmCluster, yard: Yard, noted: Environment, images_of_nodes: str
 ) -> None:
     digest = noted.image.rpartition(":")[2]
-    lock = Path(f"/proc/{slurm.up['node-1'].pid}/root{images_of_nodes}/.flocks/{digest}")
+    images = Path(f"/proc/{slurm.up['node-1'].pid}/root{images_of_nodes}")
+    lock = images / ".flocks" / digest
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
