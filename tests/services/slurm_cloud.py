@@ -36,7 +36,8 @@ exec {python} -m tensoryard node {what} "$1"
 # by the machine's own munge only.
 _BOOT = """
 folder={folder}/$2
-python3 -I {scripts}/tyard-node --metadata {metadata} --pause 0.1 --folder $folder --share "" --user "" --keep-hostname
+python3 -I {scripts}/tyard-node --metadata {metadata} --pause 0.1 --folder $folder \\
+  --share "" --user "" --keep-hostname
 python3 -I {scripts}/tyard-events --metadata {metadata} --pause 0.2 --folder $folder &
 exec slurmd -D $(sed 's/SLURMD_OPTIONS=//; s/ --conf-server.*//' $folder/slurmd) -f "$4"
 """
