@@ -5,9 +5,9 @@ What images cost beside the tools that people build, push, pull and start them w
     python tests/benchmarks/bench_images.py runs     # only what runs in them
 
 Linux, as root. It needs what the tests of images need, and skopeo (sudo apt-get install skopeo); the registry is
-Debian's, on this machine, plain HTTP. Rounds alternate between the two sides; the figure is the least of each, as other
-work only ever adds. Downloads of packages are cached before. Storage, caches and registries lie in a new folder that
-goes at the end.
+Debian's, on this machine, plain HTTP. Rounds alternate between the two sides; the figure is the least of each, as
+other work only ever adds. Downloads of packages are cached before. Storage, caches and registries lie in a new folder
+that goes at the end.
 """
 
 import json
