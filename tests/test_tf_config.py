@@ -1,6 +1,7 @@
 """Which task runs where, and TF_CONFIG as TensorFlow itself reads it."""
 
 import json
+import socket
 import subprocess
 
 import pytest
@@ -12,7 +13,7 @@ from tensoryard.environment.spec import environment_spec
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import LayoutError
 from tensoryard.job import Job
-from tensoryard.tf_config import SHARED_PORTS, Task, addresses, first_port, place, tf_configs
+from tensoryard.tf_config import SHARED_PORTS, Task, addresses, first_port, own_tf_config, place, tf_configs
 from test_render import CASES, rendered
 
 READS = """
@@ -120,3 +121,18 @@ def test_jobs_that_follow_one_another_have_ports_of_their_own(number: int, later
     )
     assert own | others <= {*SHARED_PORTS}
     assert not own & others
+
+
+def test_a_port_that_another_program_has_is_known_before_a_task_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [{"name": "chief-0", "role": "chief", "index": 0, "node": 0}]
+    tasks += [{"name": "worker-0", "role": "worker", "index": 0, "node": 0}]
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    free = own_tf_config({"tasks": tasks, "ports": None, "shares_nodes": True}, ["h"], "worker-0")
+    assert '"worker": ["h:10097"]' in free.text
+    with socket.create_server(("", 0)) as other:
+        ports = [free.port, other.getsockname()[1]]
+        layout = {"tasks": tasks, "ports": ports, "shares_nodes": True}
+        assert own_tf_config(layout, ["h"], "worker-0").taken_port() == ports[1]
+        # Nobody connects to a chief.
+        assert own_tf_config(layout | {"ports": ports[::-1]}, ["h"], "chief-0").taken_port() == 0
+    assert own_tf_config(layout, ["h"], "worker-0").taken_port() == 0
