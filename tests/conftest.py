@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli_runner import Tyard
-from launching import Yard
+from launching import Yard, as_root
 from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 
@@ -105,6 +105,20 @@ def processes() -> Iterator[Callable[[int, Callable[[int], None]], list[int]]]:
     for process in started:
         if process.is_alive():
             process.kill()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts a disk of so many bytes."""
+    path = tmp_path / "disk"
+
+    def mount(size_bytes: int) -> Path:
+        path.mkdir()
+        as_root(f"mount -t tmpfs -o size={size_bytes},mode=777 tyard-test {path}")
+        return path
+
+    yield mount
+    as_root(f"umount {path}")
 
 
 @pytest.fixture(params=["folder", "blob"])

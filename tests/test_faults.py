@@ -242,20 +242,6 @@ def test_nothing_that_the_script_started_outlives_it(yard: Yard) -> None:
     assert run.state().warnings == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a disk of so many bytes."""
-    path = tmp_path / "disk"
-
-    def mount(size_bytes: int) -> Path:
-        path.mkdir()
-        as_root(f"mount -t tmpfs -o size={size_bytes},mode=777 tyard-test {path}")
-        return path
-
-    yield mount
-    as_root(f"umount {path}")
-
-
 FILLS_THE_DISK = """
 import os
 with open("outputs/" + os.environ["TYARD_TASK"], "wb", buffering=0) as file:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from launching import StoreThat, all_processes, as_root
+from launching import StoreThat, all_processes
 from services.base_image import push_image
 from services.cutting import Cutting
 from services.faulty import Faulty
@@ -193,20 +193,6 @@ def test_a_build_on_a_full_disk_is_said_to_be_so(
     assert raised.value.hint
     assert any("removed images that nobody uses" in line for line in said)
     assert [line for line in left_behind(builder) if not line.startswith("tyard-test ")] == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a disk of so many bytes."""
-    path = tmp_path / "disk"
-
-    def mount(size_bytes: int) -> Path:
-        path.mkdir()
-        as_root(f"mount -t tmpfs -o size={size_bytes},mode=777 tyard-test {path}")
-        return path
-
-    yield mount
-    as_root(f"umount {path}")
 
 
 def test_a_registry_that_is_away_is_said_to_be_so_where_it_is_needed(

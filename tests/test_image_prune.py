@@ -4,13 +4,13 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import pytest
 
-from launching import Yard, as_root
+from launching import Yard
 from services.images import OneImage
 from services.small_images import Image, folders, layer
 from tensoryard.environment import Environment, in_use
@@ -125,20 +125,6 @@ def test_no_layer_goes_while_somebody_unpacks_an_image_that_may_have_it(tmp_path
     assert found[0].exists()
     cache.prune(30)
     assert (layers(cache), left_aside(cache)) == (2, [])
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a disk of so many bytes."""
-    path = tmp_path / "disk"
-
-    def mount(size_bytes: int) -> Path:
-        path.mkdir()
-        as_root(f"mount -t tmpfs -o size={size_bytes},mode=777 tyard-test {path}")
-        return path
-
-    yield mount
-    as_root(f"umount {path}")
 
 
 def test_a_full_disk_is_freed_of_images_that_nobody_uses(small_disk: Callable[[int], Path]) -> None:

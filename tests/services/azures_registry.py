@@ -9,7 +9,6 @@ Source: https://azure.github.io/acr/AAD-OAuth.html
 """
 
 import base64
-import datetime
 import json
 import secrets
 import threading
@@ -182,24 +181,11 @@ _OF_ONE_WAY = ("Connection", "Transfer-Encoding", "Accept-Encoding")
 
 def _signer(folder: Path) -> tuple[Any, bytes]:
     """A key, and the certificate of it that the registry is told to trust, in DER."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives import serialization
 
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, _ISSUER)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
+    from services.certificates import signed_by_itself
+
+    key, made = signed_by_itself(_ISSUER)
     (folder / "roots.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     return key, made.public_bytes(serialization.Encoding.DER)
 

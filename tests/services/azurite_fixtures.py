@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from services.azure_sign_in import Identity, certificate
+from services.azure_sign_in import Identity
 from services.azurite import ACCOUNT, KEY, Azurite
 
 if TYPE_CHECKING:
@@ -110,7 +110,9 @@ def blob_account(azurite: Azurite) -> Iterator["BlobAccount"]:
 @pytest.fixture(scope="session")
 def signed_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SignedIn"]:
     """Azurite over HTTPS, and what a process needs to be signed in to it."""
-    files = certificate(tmp_path_factory.mktemp("signed-in"))
+    from services.certificates import certificate_files
+
+    files = certificate_files(tmp_path_factory.mktemp("signed-in"))
     emulator = Azurite(files)
     identity = Identity(TENANT)
     environ = {**identity.environ, "REQUESTS_CA_BUNDLE": str(files[0]), "SSL_CERT_FILE": str(files[0])}

@@ -24,7 +24,8 @@ import yaml
 from infra import node_config
 from infra.slurm_config import Partition, SlurmConfig
 from services.azure_compute import GROUP, SET, SIZE, SUBSCRIPTION, Compute
-from services.azure_sign_in import Identity, certificate
+from services.azure_sign_in import Identity
+from services.certificates import certificate_files
 from services.slurm import CORES, SlurmCluster
 
 TENANT = "33333333-3333-3333-3333-333333333333"
@@ -87,7 +88,7 @@ class CloudCluster(SlurmCluster):
         return self.run("sh", "-c", f"{self._program_environ}\n{command}", check=False)
 
     def _lay_out(self) -> None:
-        files = certificate(self._folder("cloud"))
+        files = certificate_files(self._folder("cloud"))
         self.azure = Compute(files)
         self.azure.looks_to_go = 0
         self.azure.on_named = lambda machine, node: self._work.put(lambda: self._boot(node))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from launching import Yard, wait_until
-from services.azure_sign_in import certificate
+from services.certificates import certificate_files
 from services.images import OneImage
 from services.oci_registry import OciRegistry
 from services.slurm import SlurmCluster
@@ -36,7 +36,7 @@ print(sys.prefix, open("/etc/this-is").read().strip(), flush=True)
 def registry(slurm: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OciRegistry]:
     """A registry on the nodes' network, with a certificate that they are told to trust."""
     address = str(slurm.network.network_address + 1)
-    tls = certificate(tmp_path, address)
+    tls = certificate_files(tmp_path, address)
     monkeypatch.setenv("SSL_CERT_FILE", str(tls[0]))
     registry = OciRegistry(tmp_path, address=address, tls=tls)
     yield registry
