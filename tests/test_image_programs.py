@@ -9,7 +9,7 @@ import pytest
 
 from services.images import SIX, left_behind
 from tensoryard.environment import Environment, ImageSpec
-from tensoryard.environment.buildah import PROGRAMS, secrets
+from tensoryard.environment.buildah import PROGRAMS, runroot, secrets
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_folders import files_of
 from tensoryard.environment.image_layers import Layers
@@ -48,7 +48,7 @@ def test_a_build_of_the_rendered_folder_by_hand_makes_the_same_image(
     images.write_context(images.inputs(SIX, spec, print), tmp_path / "context", print)
     hidden = [f"--secret=id={name},src={path}" for name, path in secrets(tmp_path).items()]
     storage = images.cache / "buildah"  # the base is in it
-    places = ["--root", str(storage / "storage"), "--runroot", str(storage / "run")]
+    places = ["--root", str(storage / "storage"), "--runroot", str(runroot(storage))]
     places += ["--storage-opt", "overlay.skip_mount_home=true"]
     options = ["--isolation", "chroot", "--no-cache", "--tls-verify=false", *hidden, "--tag", f"by-hand-{program}"]
 

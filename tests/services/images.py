@@ -48,6 +48,7 @@ class OneImage:
 def left_behind(builder: ImageBuilder) -> list[str]:
     """Folders, processes and mounts of builds that are over."""
     found = [path.name for path in (builder.cache / "images").glob(".*")]
+    found += [path.name for path in (builder.cache / "buildah").glob("secrets-*")]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(builder.cache) in line]
     return found + [command for _, command, _ in all_processes() if str(builder.cache) in command]
 

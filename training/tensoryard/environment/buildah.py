@@ -5,6 +5,7 @@ Source: https://github.com/containers/buildah/tree/main/docs (buildah-build, bui
 https://docs.podman.io/en/latest/Commands.html, measured with 4.3.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -23,6 +24,8 @@ from tensoryard.text import size
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.MULTILINE | re.IGNORECASE)
 _EXITED = re.compile(r"building at STEP .*exit status", re.IGNORECASE)
 _SAID = 15  # lines that an error repeats
+_LONGEST_RUNROOT = 50
+_SECRETS = "secrets-"
 PROGRAMS = ("buildah", "podman")  # the first that is on PATH
 RETRIES = 3  # of a push that breaks off, two seconds apart
 # What says where packages come from, and with which certificates, on this machine; a build takes it as secrets.
@@ -64,7 +67,8 @@ class Buildah:
         file: the Dockerfile, by its path in the folder. Raises EnvironmentBuildError with the last lines of what was
         said.
         """
-        with tempfile.TemporaryDirectory(prefix="tyard-secrets-") as folder:
+        self.storage.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_SECRETS, dir=self.storage) as folder:
             hidden = [f"--secret=id={name},src={path}" for name, path in secrets(Path(folder)).items()]
             bases = _FROM.findall((context / file).read_text(encoding="utf-8", errors="replace"))
             plain = [option for base in bases for option in _tls(base)][:1]
@@ -122,6 +126,8 @@ class Buildah:
         """End and remove what builders have left that were killed; none is at work now."""
         command.end_orphans()
         self._end_containers()
+        for folder in self.storage.glob(f"{_SECRETS}*"):
+            shutil.rmtree(folder)
 
     def _end_containers(self) -> None:
         if self.program == "buildah":
@@ -134,7 +140,7 @@ class Buildah:
 
     def _argv(self, verb: str, *arguments: str) -> list[str]:
         self.storage.mkdir(parents=True, exist_ok=True)
-        places = ["--root", str(self.storage / "storage"), "--runroot", str(self.storage / "run")]
+        places = ["--root", str(self.storage / "storage"), "--runroot", str(runroot(self.storage))]
         if self.program == "podman" and os.geteuid() == 0:
             # Else it leaves its storage mounted onto itself.
             places += ["--storage-opt", "overlay.skip_mount_home=true"]
@@ -158,6 +164,26 @@ class Buildah:
                 hint="run `tyard env prune --yes`, or set TYARD_CACHE to a folder on a larger disk",
             )
         raise EnvironmentBuildError(f"{what}: {self.program} failed; it says:\n" + "\n".join(said))
+
+
+def runroot(storage: Path) -> Path:
+    """
+    Where what is mounted now is noted, the same for every process that uses a storage.
+
+    podman takes no path of more than 50 characters for it. Raises EnvironmentBuildError when a folder of that name in
+    /tmp is somebody else's.
+    """
+    inside = storage / "run"
+    if len(str(inside)) <= _LONGEST_RUNROOT:
+        return inside
+    folder = Path("/tmp", f"tyard-{hashlib.sha256(str(storage).encode()).hexdigest()[:16]}")  # noqa: S108 see above
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        raise EnvironmentBuildError(
+            f"runtime: {folder}, which is for builds in {storage}, belongs to somebody else",
+            hint="set TYARD_CACHE to a folder of your own with a shorter path",
+        )
+    return folder
 
 
 def _is_mute(talk: Sequence[str]) -> bool:
