@@ -168,7 +168,7 @@ def many_files(work: Path, count: int) -> None:
     assert listed is not None
     assert len(listed.files) == count
     print(
-        f"{count} outputs: written in {seconds['Running']:.1f} s, listed in {seconds['Post-processing']:.1f} s",
+        f"{count} outputs: written in {seconds.get('Running', 0):.1f} s, listed in {seconds.get('Post-processing', 0):.1f} s",
         flush=True,
     )
 
