@@ -167,10 +167,8 @@ def many_files(work: Path, count: int) -> None:
     listed = run.outputs()
     assert listed is not None
     assert len(listed.files) == count
-    print(
-        f"{count} outputs: written in {seconds.get('Running', 0):.1f} s, listed in {seconds.get('Post-processing', 0):.1f} s",
-        flush=True,
-    )
+    written, listed_in = (seconds.get(stage, 0.0) for stage in ("Running", "Post-processing"))
+    print(f"{count} outputs: written in {written:.1f} s, listed in {listed_in:.1f} s", flush=True)
 
 
 def horovod(work: Path, cluster: SlurmCluster, repeats: int) -> None:
