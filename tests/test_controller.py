@@ -276,10 +276,10 @@ def test_waiting_for_the_build_of_another_is_canceled_at_once(yard: Yard) -> Non
     with locking.held(yard.folder / "flock", "the build", lambda line: None):
         process = yard.start_controller(builder=WaitingBuilder(yard.folder))
         yard.wait_for_file(run, "logs/preparing.log")
+        wait_until(lambda: "waiting for the build by process" in yard.log(run, "preparing"), "that is said")
         run.request_cancel()
         process.join()
     assert run.state().stage == "Canceled"
-    assert "waiting for the build by process" in yard.log(run, "preparing")
 
 
 class FailingBuilder(SlowBuilder):

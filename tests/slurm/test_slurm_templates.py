@@ -1,5 +1,6 @@
 """The job folders of `tyard init` on several nodes of a real Slurm: TensorFlow's and Horovod's real processes."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from launching import wait_until
 from services.slurm import SlurmCluster
 
 
@@ -35,3 +37,14 @@ def test_a_template_trains_over_several_nodes(slurm: SlurmCluster, tmp_path: Pat
         if ".started" not in path.name
     }
     assert hosts == set(slurm.names[:nodes])
+    wait_until(lambda: at_work_in(tmp_path) == [], "the controller has ended, as Slurm is done with the job")
+
+
+def at_work_in(folder: Path) -> list[str]:
+    """The processes whose folder it is."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):  # of a process that is gone
+            if place.readlink().is_relative_to(folder):
+                found.append(place.parent.name)
+    return found
