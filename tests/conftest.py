@@ -41,6 +41,12 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_internalerror(excrepr: object) -> None:
+    """A worker that broke has lost its tests: the others stop too, and its reason is the last thing said."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.exit(f"pytest broke, so not every test was run: {str(excrepr)[-4000:]}", returncode=3)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where CI is set a skipped test is a failed one: what it needs has to be installed there."""
