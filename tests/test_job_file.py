@@ -317,6 +317,15 @@ def test_a_job_file_that_is_not_there(folder: Path) -> None:
     assert error.hint == "`tyard init DIR` makes a new job folder"
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("source/jbo.yaml", "source/job.yaml"), ("suorce/job.yaml", "source/job.yaml"), ("sources", "source")],
+)
+def test_a_mistyped_job_file_is_answered_with_the_nearest(folder: Path, given: str, meant: str) -> None:
+    (folder / "job.yaml").write_text(START)
+    assert fails(folder.parent / given).hint == f"did you mean `{folder.parent / meant}`?"
+
+
 def test_a_job_file_behind_a_file_cannot_be_read(folder: Path) -> None:
     assert (
         fails(folder / "train.py" / "job.yaml").message

@@ -113,11 +113,32 @@ def _default_experiment(path: Path) -> str:
     return re.sub(r"[^a-zA-Z0-9._-]+", "-", path.resolve().parent.name).strip("-._")[:63].rstrip(".") or "job"
 
 
+def _nearest_job(path: Path) -> Path | None:
+    """The job file, or folder of one, whose path differs in one name that is like the one given."""
+    import difflib
+
+    wrong = path
+    while not wrong.parent.is_dir():
+        wrong = wrong.parent
+    below = path.relative_to(wrong)
+    try:
+        names = sorted(there.name for there in wrong.parent.iterdir())
+    except OSError:
+        return None
+    for name in difflib.get_close_matches(wrong.name, names, n=3):
+        near = wrong.with_name(name) / below
+        if (near / "job.yaml").is_file() or (near.suffix in (".yaml", ".yml") and near.is_file()):
+            return near
+    return None
+
+
 def _read(path: Path) -> tuple[dict[str, Any], Places]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise JobError(f"{path}: no such file", hint="`tyard init DIR` makes a new job folder") from None
+        near = _nearest_job(path)
+        hint = f"did you mean `{near}`?" if near else "`tyard init DIR` makes a new job folder"
+        raise JobError(f"{path}: no such file", hint) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise JobError(
