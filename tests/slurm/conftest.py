@@ -17,5 +17,5 @@ collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
-            own = item.path.stem in ("test_slurm_cloud", "test_slurm_whole", "test_slurm_releases")
+            own = item.path.stem.startswith(("test_slurm_cloud", "test_slurm_whole", "test_slurm_releases"))
             item.add_marker(pytest.mark.xdist_group("slurm-cloud" if own else "slurm"))
