@@ -185,7 +185,8 @@ def update(environment: str, as_json: bool) -> None:
     """
     Move an environment to what is newest, and print what changed.
 
-    Packages, and the image below them. Nothing is built; runs from now on get what changed.
+    Packages, and the image below them, also of the job's own Dockerfile. Nothing is built; runs from now on get what
+    changed.
 
     ENVIRONMENT is a job file, or what `tyard env show` takes.
 
@@ -197,10 +198,8 @@ def update(environment: str, as_json: bool) -> None:
     builder = _builder()
     is_job = Path(environment).is_file()
     spec = _spec_of_job(Path(environment)) if is_job else builder.show(environment).spec
-    if spec is None or (spec.image and spec.image.dockerfile):
-        raise UsageError(
-            f"env update: of `{environment}` nothing is pinned", "give a job file that describes packages"
-        )
+    if spec is None or (not is_job and spec.image and spec.image.dockerfile):
+        raise UsageError(f"env update: what `{environment}` was made from is not here", "give its job file")
     moved = builder.update(spec, lambda line: click.echo(line, err=True))
     if as_json:
         print_json([{"what": one.what, "before": one.before, "after": one.after} for one in moved])
@@ -289,11 +288,17 @@ def _of_job(builder: "BuilderByRuntime", path: Path) -> "Environment":
 
 
 def _spec_of_job(path: Path) -> "EnvironmentSpec":
+    from msgspec.structs import replace
+
     from tensoryard.job_file import load_job
     from tensoryard.target_images import with_runtime
     from tensoryard.workspace import Workspace
 
-    return with_runtime(Workspace.from_config(), load_job(path)).with_requirements().environment_spec()
+    job = load_job(path)
+    spec = with_runtime(Workspace.from_config(), job).with_requirements().environment_spec()
+    if spec.image and spec.image.dockerfile:
+        return replace(spec, image=replace(spec.image, folder=job.source_directory))
+    return spec
 
 
 def _minute(at: float) -> str:

@@ -16,12 +16,13 @@ from typing import Protocol
 
 from tensoryard.environment import Log, command
 from tensoryard.environment.buildah_login import signed_in
+from tensoryard.environment.dockerfile_bases import bases
+from tensoryard.environment.image import parse_reference
 from tensoryard.environment.image_unpack import OciFolder
 from tensoryard.errors import EnvironmentBuildError
 from tensoryard.registry.oci_manifest import Place
 from tensoryard.text import size
 
-_FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.MULTILINE | re.IGNORECASE)
 _EXITED = re.compile(r"building at STEP .*exit status", re.IGNORECASE)
 _SAID = 15  # lines that an error repeats
 _LONGEST_RUNROOT = 50
@@ -70,13 +71,14 @@ class Buildah:
         self.storage.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=_SECRETS, dir=self.storage) as folder:
             hidden = [f"--secret=id={name},src={path}" for name, path in secrets(Path(folder)).items()]
-            bases = _FROM.findall((context / file).read_text(encoding="utf-8", errors="replace"))
-            plain = [option for base in bases for option in _tls(base)][:1]
+            text = (context / file).read_text(encoding="utf-8", errors="replace")
+            registries = {parse_reference(base.name, "FROM").registry for base in bases(text, file).named}
+            plain = [option for registry in registries for option in _tls(registry)][:1]
             # chroot: needs neither root nor namespaces of the kernel that a container may not make.
             options = ["--isolation", "chroot", "--layers", "--format", "oci", *plain, *hidden]
             log(f"building with {self.program}")
             try:
-                with signed_in(base.partition("/")[0] for base in bases) as login:
+                with signed_in(sorted(registries)) as login:
                     argv = self._argv(
                         "bud" if self.program == "buildah" else "build",
                         *login,

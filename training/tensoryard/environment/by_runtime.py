@@ -63,9 +63,12 @@ class BuilderByRuntime:
     def update(self, spec: EnvironmentSpec, log: Log) -> "tuple[Change, ...]":
         """What moved in what a spec stands for: newest packages, the base image of this day. Builds nothing."""
         from tensoryard.environment.image_records import Pin, changes, moved_packages
+        from tensoryard.environment.own_dockerfile import update
 
         if spec.image is None:
             return moved_packages(*self.venvs.update(recipe(spec), log))
+        if spec.image.dockerfile:
+            return update(spec.image, self.images.records)
         before, after = self.images.update(recipe(spec), spec.image, log)
         return changes(before or Pin(host="", pinned_at=0.0), after)
 

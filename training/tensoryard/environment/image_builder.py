@@ -29,11 +29,12 @@ from tensoryard.environment import (
     build_turn,
     buildah,
     locking,
+    own_dockerfile,
 )
 from tensoryard.environment.image import ImageInputs, parse_reference
 from tensoryard.environment.image_environment import at, not_ours, of_existing, of_inputs
 from tensoryard.environment.image_folders import ImageFolders, files_of, short
-from tensoryard.environment.image_inputs import check_base, inputs_now, place_of, resolve, spec_key, write_context
+from tensoryard.environment.image_inputs import check_is_there, inputs_now, place_of, resolve, spec_key, write_context
 from tensoryard.environment.image_records import ImageRecords, Pin
 from tensoryard.environment.image_unpack import OciFolder
 from tensoryard.environment.resolve import naming_entries
@@ -101,7 +102,7 @@ class ImageBuilder:
             return of_existing(image, reference.digest, unpacked) if unpacked else None
         key = spec_key(wanted, image)
         asked = self._asked(key)
-        if asked is None or (_is_pinned(image) and asked.number != self.records.newest_pin(key)):
+        if asked is None or asked.number != self._newest_pin(key, image):
             return None  # or moved by another machine
         unpacked = self.folders.find(asked.environment.image.partition("@")[2])
         return msgspec.structs.replace(asked.environment, unpacked=str(unpacked)) if unpacked else None
@@ -125,18 +126,18 @@ class ImageBuilder:
         with locking.held(self._flock(key), "the image of this environment", log):
             if not rebuild and (found := self.find_recipe(wanted, image)):
                 return found
-            number, pin = self._pinned(key, wanted, image, log, rebuild) if _is_pinned(image) else (0, None)
-            if image.existing:
-                reference = parse_reference(image.existing, "image")
-                digest = reference.digest or (pin.digest if pin else "")
-                unpacked = self.folders.find(digest) or self._pulled(place_of(reference), digest, log)
-                made = of_existing(image, digest, unpacked)
-            elif image.dockerfile:
-                made = self._of_the_job(image, log, rebuild)
+            if image.dockerfile:
+                own = own_dockerfile.pinned(image, self.records, log, rebuild)
+                number, made = own.number, self._of_the_job(own, log, rebuild)
+            elif "@" in image.existing:
+                number, made = 0, self._existing(image, parse_reference(image.existing, "image").digest, log)
             else:
-                assert pin is not None
-                assert pin.inputs is not None
-                made = self._ours(pin.inputs, wanted, log, rebuild)
+                number, pin = self._pinned(key, wanted, image, log, rebuild)
+                made = (
+                    self._existing(image, pin.digest, log)
+                    if pin.inputs is None
+                    else self._ours(pin.inputs, wanted, log, rebuild)
+                )
             made = msgspec.structs.replace(made, spec=spec)
             self._write(key, Asked(number=number, environment=made))
             return made
@@ -237,19 +238,31 @@ class ImageBuilder:
             except buildah.DiskFullError:
                 raise
             except EnvironmentBuildError as error:
-                check_base(inputs)
+                check_is_there(inputs.base, "base_image", inputs.base_name)
                 raise naming_entries(error, wanted.requirements) from None
 
         return self._made(of_inputs(inputs), build, log, rebuild)
 
-    def _of_the_job(self, image: ImageSpec, log: Log, rebuild: bool) -> Environment:
-        key = spec_key(None, image)
+    def _existing(self, image: ImageSpec, digest: str, log: Log) -> Environment:
+        place = place_of(parse_reference(image.existing, "image"))
+        return of_existing(image, digest, self.folders.find(digest) or self._pulled(place, digest, log))
+
+    def _of_the_job(self, own: own_dockerfile.Pinned, log: Log, rebuild: bool) -> Environment:
+        file = own.image.dockerfile
 
         def build(tool: buildah.Program, aside: Path) -> None:
-            log(f"building image {key} from {image.dockerfile}")
-            tool.build(key, Path(image.folder), log, image.dockerfile)
+            log(f"building image {own.key} from {file}")
+            own.write_context(aside / "context")
+            try:
+                tool.build(own.key, aside / "context", log, file)
+            except buildah.DiskFullError:
+                raise
+            except EnvironmentBuildError:
+                own.check()
+                raise
 
-        return self._made(not_ours(image.dockerfile, key), build, log, rebuild)
+        described = msgspec.structs.replace(not_ours(file, own.key), base=own.base)
+        return self._made(described, build, log, rebuild)
 
     def _pulled(self, place: Place, digest: str, log: Log) -> Path:
         """The folder of an image of a registry. Raises NotFoundError, naming both, where it is not there."""
@@ -342,6 +355,9 @@ class ImageBuilder:
         host, _, path = f"{self.registry}/{REPOSITORY}".partition("/")
         return Place(host, path, tag)
 
+    def _newest_pin(self, key: str, image: ImageSpec) -> int:
+        return own_dockerfile.newest(image, self.records) if image.dockerfile else self.records.newest_pin(key)
+
     def _asked(self, key: str) -> Asked | None:
         try:
             return msgspec.json.decode((self._images / "asked" / f"{key}.json").read_bytes(), type=Asked)
@@ -362,8 +378,3 @@ class ImageBuilder:
 def _image(spec: EnvironmentSpec) -> ImageSpec:
     assert spec.image is not None
     return spec.image
-
-
-def _is_pinned(image: ImageSpec) -> bool:
-    """Whether what it stands for may move: no name with a digest does, and of a Dockerfile the source is the pin."""
-    return not image.dockerfile and "@" not in image.existing

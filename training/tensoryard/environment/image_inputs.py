@@ -119,13 +119,13 @@ def resolve(reference: Reference, field: str) -> str:
     return found
 
 
-def check_base(inputs: ImageInputs) -> None:
-    """Raises NotFoundError when the base that an image is pinned to is in its registry no longer."""
-    place = place_of(parse_reference(inputs.base, "base_image"))
+def check_is_there(base: str, field: str, name: str) -> None:
+    """Raises NotFoundError when what a name was pinned to is in its registry no longer. base: by its digest."""
+    place = place_of(parse_reference(base, field))
     if Client(place).tagged((*MANIFESTS, *INDEXES)) is None:
         raise NotFoundError(
-            f"base_image: registry `{place.registry}` has no `{place.repository}@{place.tag}` any more, which "
-            f"`{inputs.base_name}` was when the environment was locked",
+            f"{field}: registry `{place.registry}` has no `{place.repository}@{place.tag}` any more, which "
+            f"`{name}` was when the environment was locked",
             hint="`tyard env update job.yaml` moves it to what that name means now, and says what changes",
         )
 
