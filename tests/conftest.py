@@ -48,19 +48,6 @@ def pytest_internalerror(excrepr: object) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection_finish(session: pytest.Session) -> Generator[None, None, None]:
-    """pytest-xdist 3.8 notes a test's group where pytest 9.2 no longer looks: no group would stay on one worker."""
-    grouped = [item for item in session.items if hasattr(item, "_id") and "_nodeid" in vars(item)]
-    names = [item._id for item in grouped]
-    for item in grouped:
-        path, _, rest = vars(item)["_nodeid"].partition("::")
-        item._id = type(item._id)(path=path, names=tuple(rest.split("::")))
-    yield  # a worker says what it collected
-    for item, name in zip(grouped, names, strict=True):
-        item._id = name
-
-
-@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where CI is set a skipped test is a failed one: what it needs has to be installed there."""
     report = yield
