@@ -11,6 +11,7 @@ import re
 import signal
 import tempfile
 import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from tensoryard.folders import Folder, clean_path, folder_files, listing
 from tensoryard.idx_data import FILES, write_idx
 from tensoryard.job import DatastoreReference
 from tensoryard.progress import Lines
-from tensoryard.store import Store, keys
+from tensoryard.store import Store, keys, transfer
 from tensoryard.store.blob import BlobStore
 from tensoryard.store.file import FileStore
 from tensoryard.store.sums import Sums
@@ -292,6 +293,10 @@ class Counting:
         self.read_keys.append(key)
         return self.store.read(key, *where)
 
+    def stream(self, key: str, offset: int, etag: str) -> Generator[memoryview, None, None]:
+        self.read_keys.append(key)
+        yield from self.store.stream(key, offset, etag)
+
 
 def test_a_second_transfer_knows_the_digests_and_reads_no_stored_file(
     request: pytest.FixtureRequest, tmp_path: Path
@@ -412,14 +417,14 @@ def test_ctrl_c_leaves_no_part_and_the_next_call_does_the_rest(store: Store, tmp
         raise KeyboardInterrupt
 
     class Interrupted(Counting):
-        def view(self, key: str, *where: int) -> memoryview:
+        def stream(self, key: str, offset: int, etag: str) -> Generator[memoryview, None, None]:
             if key.startswith("data/") and next(count) >= 10:
                 if pressed.acquire(blocking=False):
                     main = threading.main_thread().ident
                     assert main is not None
                     signal.pthread_kill(main, signal.SIGINT)
                 handled.wait()
-            return memoryview(self.read(key, *where))
+            yield from super().stream(key, offset, etag)
 
     interrupted: Any = Interrupted(store)
     how = {"whole_paths": False, "overwrite": False, "show_progress": False}
@@ -614,3 +619,24 @@ class TestCommand:
 
 def read_names(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+
+
+def test_large_files_of_a_folder_come_by_one_request_each_and_one_alone_by_several(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "CHUNK_BYTES", 1 << 20)
+    files = {f"{number}": os.urandom(3 << 20) for number in range(4)}
+    for name, held in files.items():
+        store.put(keys.data(f"many/{name}"), held)
+    store.put(keys.data("one/large"), files["0"])
+    how = {"whole_paths": False, "overwrite": False, "show_progress": False}
+    streamed: Any = Counting(store)
+
+    download_path(streamed, "many", tmp_path / "many", **how)
+    assert sorted(streamed.read_keys) == [keys.data(f"many/{name}") for name in files]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "many").iterdir()} == files
+
+    streamed.read_keys.clear()
+    download_path(streamed, "one", tmp_path / "one", **how)
+    assert (streamed.read_keys == []) == (store.local_path("") is None)
+    assert (tmp_path / "one/large").read_bytes() == files["0"]

@@ -29,6 +29,7 @@ from tensoryard.registry.signing import sign_version, signature_problems
 from tensoryard.store import Store, blob_copy, blob_upload, keys, transfer
 from tensoryard.store.blob import BlobStore
 from tensoryard.store.file import FileStore
+from tensoryard.store.part import PART_PREFIX
 from tensoryard.store.transfer import sha256_key
 from tensoryard.uploads import upload_files
 
@@ -290,7 +291,7 @@ def _nothing_torn(place: Place) -> None:
         assert store.read(entry.key) == DATA[entry.key.removeprefix(keys.data(f"{place.name}/"))]
     wanted = {*FILES.values(), *DATA.values()}
     for path in (place.folder / "got").rglob("*"):
-        assert not path.is_file() or path.name.startswith(transfer.PART_PREFIX) or path.read_bytes() in wanted
+        assert not path.is_file() or path.name.startswith(PART_PREFIX) or path.read_bytes() in wanted
 
 
 # All that is written in the other works is written in the same way.
@@ -317,7 +318,8 @@ def many_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(blob_copy, "ONE_REQUEST_BYTES", 1000)
     monkeypatch.setattr(blob_copy, "BLOCK_BYTES", 3000)
     monkeypatch.setattr(transfer, "CHUNK_BYTES", 100_000)
-    monkeypatch.setattr(transfer, "RESUMED_FROM_BYTES", 100_000, raising=False)
+    monkeypatch.setattr(transfer, "RESUMED_FROM_BYTES", 100_000)
+    monkeypatch.setattr(transfer, "SMALL_BYTES", 100_000)
 
 
 @pytest.mark.parametrize(("name", "torn"), [*((name, False) for name in WORKS), *((name, True) for name in TORN)])

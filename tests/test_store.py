@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
+from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError, VerificationError
 from tensoryard.store import Store
 
 Processes = Callable[[int, Callable[[int], None]], list[int]]
@@ -71,6 +71,20 @@ def test_put_with_overwrite_replaces_the_value_and_changes_the_etag(store: Store
     assert store.read("a") == b"other"
     assert before.etag != after.etag
     assert store.tags("a") == {}
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 5000, 3_000_000])
+def test_a_value_comes_in_pieces_from_anywhere_as_long_as_it_is_the_same(store: Store, size_bytes: int) -> None:
+    data = os.urandom(size_bytes)
+    entry = store.put("data/a", data)
+
+    for offset in {0, size_bytes // 3, size_bytes}:
+        assert b"".join(store.stream("data/a", offset, entry.etag)) == data[offset:]
+    store.put("data/a", data + b"x", overwrite=True)
+    with pytest.raises(VerificationError, match="`data/a`: was replaced while it was read"):
+        list(store.stream("data/a", 0, entry.etag))
+    with pytest.raises(NotFoundError):
+        list(store.stream("data/absent", 0, entry.etag))
 
 
 def test_an_empty_value_is_a_value(store: Store) -> None:

@@ -79,6 +79,7 @@ OPERATIONS: dict[str, Callable[[BlobStore, Path], Any]] = {
     "stat": lambda store, path: store.stat("m/old") is not None,
     "list": lambda store, path: [entry[:2] for entry in store.list("m/")],
     "list part": lambda store, path: [entry[:2] for entry in store.list("m/o")],
+    "stream": lambda store, path: b"".join(store.stream("m/big", 3, getattr(store.stat("m/big"), "etag", ""))),
     "list keys": lambda store, path: list(store.list_keys("m/", at_once=2)),
     "children": lambda store, path: list(store.children("m/")),
     "tags": lambda store, path: store.tags("m/old"),

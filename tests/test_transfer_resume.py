@@ -38,6 +38,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Callable[[object
     monkeypatch.setattr(blob_upload, "BLOCK_BYTES", BLOCK)
     monkeypatch.setattr(transfer, "CHUNK_BYTES", BLOCK)
     monkeypatch.setattr(transfer, "RESUMED_FROM_BYTES", BLOCK)
+    monkeypatch.setattr(transfer, "SMALL_BYTES", 0)
 
     def after(pieces: int) -> Callable[[object], None]:
         told: list[object] = []

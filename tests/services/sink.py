@@ -74,7 +74,10 @@ class _Blobs:
 
     def listed(self, container: str, prefix: str) -> bytes:
         start = f"{container}/{prefix}"
-        about = f"<Last-Modified>{_WHEN}</Last-Modified><Etag>0x8DE</Etag><BlobType>BlockBlob</BlobType>"
+        about = (
+            f"<Last-Modified>{_WHEN}</Last-Modified><Etag>0x8DE</Etag><BlobType>BlockBlob</BlobType>"
+            "<Content-Type>application/octet-stream</Content-Type>"
+        )
         blobs = "".join(
             f"<Blob><Name>{path[len(container) + 1 :]}</Name><Properties>{about}"
             f"<Content-Length>{size_bytes}</Content-Length></Properties></Blob>"

@@ -13,8 +13,15 @@ from tensoryard.folders import Transferred, clean_path, nothing_at, some
 from tensoryard.progress import shown
 from tensoryard.store import Entry, Store, is_folder, keys
 from tensoryard.store.disk import plain_errors
+from tensoryard.store.part import PART_PREFIX, remove_parts
 from tensoryard.store.sums import Sums
-from tensoryard.store.transfer import HELD_BYTES, PART_PREFIX, fetch, remove_parts, sha256_file
+from tensoryard.store.transfer import fetch, sha256_file
+
+# Of so many files of one size each is fetched by one request, the cheapest way; what is a larger part of all of it
+# would go on alone when the others are done, and comes by several side by side.
+_FEW = 4
+# What of a file that comes by one request is in memory, at most.
+_HELD_BYTES = 2 << 20
 
 
 class Fetching(NamedTuple):
@@ -79,13 +86,14 @@ class Download:
                     progress.advance(count)
 
                 known = self._sums.known(item.entry)
-                digest = fetch(self.store, item.entry, item.path, known, advance)
+                alone = item.size_bytes > size_bytes / _FEW
+                digest = fetch(self.store, item.entry, item.path, known, advance, alone=alone)
                 if known is None:
-                    self._sums.note(item.entry, digest, sure=False)
+                    self._sums.note(item.entry, digest, sure=not alone)
                 progress.file_done()
 
             try:
-                each_file(self._fetching, get, _at_once(self.store), "downloaded", held_bytes=HELD_BYTES)
+                each_file(self._fetching, get, _at_once(self.store), "downloaded", held_bytes=_HELD_BYTES)
             finally:
                 self._sums.flush()
         return Transferred(len(self._fetching), size_bytes, self.same)

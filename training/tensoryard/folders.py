@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tensoryard.errors import NotFoundError, StoreError, UsageError
 from tensoryard.store import Store, keys
-from tensoryard.store.transfer import PART_PREFIX
+from tensoryard.store.part import PART_PREFIX
 from tensoryard.text import size
 from tensoryard.workspace import FOLDER
 

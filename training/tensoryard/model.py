@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
 from tensoryard.registry import ModelVersion
 from tensoryard.store.disk import plain_errors
-from tensoryard.store.transfer import PART_PREFIX
+from tensoryard.store.part import PART_PREFIX
 
 if TYPE_CHECKING:
     from tensoryard.workspace import Workspace

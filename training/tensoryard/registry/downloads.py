@@ -10,7 +10,8 @@ from tensoryard.errors import NotFoundError, StoreError, UsageError, Verificatio
 from tensoryard.registry.records import FileRecord, ModelVersion, check_files, tree_digest
 from tensoryard.store import Store
 from tensoryard.store.disk import plain_errors
-from tensoryard.store.transfer import PART_PREFIX, download, sha256_file, sha256_key
+from tensoryard.store.part import PART_PREFIX
+from tensoryard.store.transfer import download, sha256_file, sha256_key
 
 _SHOWN = 5
 

@@ -6,7 +6,7 @@ Values are written once. What changes over time is appended to, or is one more n
 state is always folded from what was added and no two writers can undo each other.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -77,6 +77,15 @@ class Store(Protocol):
 
     def view(self, key: str, offset: int, length: int) -> memoryview:
         """The same bytes for whom they only pass through: a copy costs the processor as much as getting them."""
+        ...
+
+    def stream(self, key: str, offset: int, etag: str) -> Generator[memoryview, None, None]:
+        """
+        All bytes from offset on, in small pieces as they come, by one request where requests are made.
+
+        etag: which the value must have throughout. Raises NotFoundError when the key is absent, VerificationError
+        when it has, or comes to have, another value.
+        """
         ...
 
     def stat(self, key: str) -> Entry | None:

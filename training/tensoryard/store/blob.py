@@ -7,7 +7,7 @@ without an answer is tried again, and what it may have done is looked up: nothin
 
 import heapq
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,12 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from tensoryard.errors import UsageError
-from tensoryard.store import Entry, Sent, blob_copy, blob_list, blob_upload
+from tensoryard.store import Entry, Sent, blob_copy, blob_list, blob_read, blob_upload
 from tensoryard.store.blob_account import BlobAccount, Clients, Patience
 from tensoryard.store.blob_append import Appends
 from tensoryard.store.blob_errors import CONTRIBUTOR, absent, code_of, is_taken, missing_container, persist, plain
 from tensoryard.store.blob_index import Index
 from tensoryard.store.keys import check_key
-
-# In between obstore reads with half of the processor's time, and whole small values with a tenth of it; above, one of
-# its requests could take too long.
-_FAST_READ_FROM, _FAST_READ_TO = 1 << 20, 64 << 20
 
 
 def _to_stderr(message: str) -> None:
@@ -87,6 +83,12 @@ class BlobStore:
         check_key(key)
         with plain(self.account, key, "reading"):
             return memoryview(self._read(key, offset, length))
+
+    def stream(self, key: str, offset: int, etag: str) -> Generator[memoryview, None, None]:
+        """See `Store.stream`."""
+        check_key(key)
+        with plain(self.account, key, "reading"):
+            yield from blob_read.stream(self._clients, key, offset, etag)
 
     def stat(self, key: str) -> Entry | None:
         """See `Store.stat`."""
@@ -203,54 +205,11 @@ class BlobStore:
         return None if found is None else found.size_bytes
 
     def _read(self, key: str, offset: int, length: int | None) -> bytes | memoryview:
-        if (offset == 0 and length is None) or (length is not None and _FAST_READ_FROM <= length <= _FAST_READ_TO):
-            data = self._read_fast(key, offset, length)
-            if data is not None:
-                return data
-        blob = self._clients.blob(key)
         if length == 0:
             if self._stat(key) is None:
                 raise absent(key)
             return b""
-
-        def fetch(unsure: bool) -> bytes:
-            # From 0 and of any length: no range is asked for, which an empty value has none of.
-            start = None if offset == 0 and length is None else offset
-            found = blob.download_blob(start, length, decompress=False)
-            if blob_list.is_directory(found.properties.metadata):
-                raise absent(key)
-            return bytes(found.readall())
-
-        try:
-            return persist(self._clients.patience, fetch)
-        except ResourceNotFoundError as error:
-            if missing_container(error):
-                raise
-            raise absent(key) from None
-        except HttpResponseError as error:
-            if error.status_code == 416:  # at or past the end
-                return b""
-            raise
-
-    def _read_fast(self, key: str, offset: int, length: int | None) -> bytes | memoryview | None:
-        fast = self._clients.fast(self.account.container_of(key))
-        if fast is None:
-            return None
-        import obstore
-        from obstore.exceptions import BaseError, NotFoundError
-
-        try:
-            if length is not None:
-                return memoryview(obstore.get_range(fast, key, start=offset, length=length))
-            found = obstore.get(fast, key)
-            # What is empty may be a folder of a hierarchical namespace.
-            return (found.bytes().to_bytes() or None) if found.meta["size"] <= _FAST_READ_TO else None
-        except (NotFoundError, FileNotFoundError) as error:
-            if "BlobNotFound" in str(error):
-                raise absent(key) from None
-            return None
-        except (BaseError, OSError, ValueError):  # past the end, no answer: the SDK says it better
-            return None
+        return blob_read.read(self._clients, key, offset, length)
 
 
 def _check_prefix(prefix: str) -> None:

@@ -14,7 +14,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -151,6 +151,24 @@ class FileStore:
 
     def view(self, key: str, offset: int, length: int) -> memoryview:
         return memoryview(self.read(key, offset, length))
+
+    def stream(self, key: str, offset: int, etag: str) -> Generator[memoryview, None, None]:
+        """See `Store.stream`."""
+        path = self._path(key)
+        with plain_errors(path, "reading"):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                raise _absent(key) from None
+            try:
+                while chunk := os.pread(fd, _CHUNK_BYTES, offset):
+                    yield memoryview(chunk)
+                    offset += len(chunk)
+                if _entry(key, os.fstat(fd)).etag != etag:
+                    hint = "wait until nothing writes to it, and try again"
+                    raise VerificationError(f"`{key}`: was replaced while it was read", hint)
+            finally:
+                os.close(fd)
 
     def stat(self, key: str) -> Entry | None:
         """See `Store.stat`."""

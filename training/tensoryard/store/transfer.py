@@ -1,26 +1,25 @@
 """Bytes between a store and this machine's disk, checked against the digest that was recorded for them."""
 
-import fcntl
-import os
-from collections.abc import Callable, Container, Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from io import FileIO
 from pathlib import Path
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, VerificationError
 from tensoryard.store import Entry, Store, is_folder
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.keys import CONTENTS, content
+from tensoryard.store.part import Part, check, write_whole
 
 # Large enough that one request a chunk costs little, small enough for a node with little memory.
 CHUNK_BYTES = 8 << 20
 # Of one large value: these, the one that is written and what the memory of another leaves are all that it holds.
 _AHEAD = 4
+# What is smaller is checked before it is written.
+SMALL_BYTES = 1 << 20
+_TRIES = 5
 HELD_BYTES = (_AHEAD + 2) * CHUNK_BYTES
 # What is smaller is fetched again sooner than it is worth to keep the beginning of it.
 RESUMED_FROM_BYTES = 64 << 20
-_REREAD_BYTES = 1 << 20
-PART_PREFIX = ".tyard-part-"
 
 
 def download(store: Store, key: str, path: Path, sha256: str | None = None, size_bytes: int | None = None) -> int:
@@ -32,125 +31,65 @@ def download(store: Store, key: str, path: Path, sha256: str | None = None, size
     """
     with plain_errors(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _Part(path.parent) as part:
+        with Part(path.parent) as part:
             _fill(part, key, chunks(store, key), size_bytes, lambda count: None)
             part.publish(path, key, size_bytes, sha256)
     return part.size_bytes
 
 
-def fetch(store: Store, entry: Entry, path: Path, sha256: str | None, advance: Callable[[int], None]) -> str:
+def fetch(
+    store: Store, entry: Entry, path: Path, sha256: str | None, advance: Callable[[int], None], *, alone: bool = True
+) -> str:
     """
-    The digest in hex of a stored value that is now at path, as by `download`; large ones come in pieces at once.
+    The digest in hex of a stored value that is now at path, as by `download`, but for a power cut soon after.
 
     advance: told of bytes as they are written; what it raises ends the download, and nothing is left of it.
+    alone: whether few others are fetched meanwhile; then a large one comes by several requests side by side.
     """
+    if entry.size_bytes < SMALL_BYTES:
+        return _fetch_small(store, entry, path, sha256, advance)
     begun = sha256 if entry.size_bytes >= RESUMED_FROM_BYTES else None
     with plain_errors(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _Part(path.parent, begun) as part:
+        with Part(path.parent, begun) as part:
             there = part.size_bytes
             advance(there)
-            pieces = chunks(store, entry.key, entry.size_bytes, start=there)
+            if alone and not is_folder(store):
+                pieces = chunks(store, entry.key, entry.size_bytes, start=there)
+            else:
+                pieces = store.stream(entry.key, there, entry.etag)
             _fill(part, entry.key, pieces, entry.size_bytes, advance)
             try:
-                return part.publish(path, entry.key, entry.size_bytes, sha256)
+                return part.publish(path, entry.key, entry.size_bytes, sha256, sync=False)
             except VerificationError:
                 if not there:
                     raise
                 advance(-part.size_bytes)  # the disk lost some of what was there
-    return fetch(store, entry, path, sha256, advance)
+    return fetch(store, entry, path, sha256, advance, alone=alone)
 
 
-def remove_parts(folder: Path, keep: Container[str] = ()) -> None:
-    """
-    Remove what downloads that were killed left in a folder; those of others that go on are theirs.
+def _fetch_small(store: Store, entry: Entry, path: Path, sha256: str | None, advance: Callable[[int], None]) -> str:
+    """The same for what is checked before any of it is written."""
+    import hashlib
 
-    keep: digests in hex of the files that are fetched next, the beginnings of which are used.
-    """
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name.removeprefix(PART_PREFIX)
-            if name != entry.name and name not in keep and entry.is_file(follow_symlinks=False):
-                with suppress(OSError), Path(entry.path).open("rb") as part:
-                    fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    Path(entry.path).unlink()
-
-
-class _Part:
-    """
-    A file that becomes another once it is whole; gone when the block is left, unless sha256 names what it begins.
-
-    sha256: of what it shall be, in hex: the next part of that digest in this folder begins where this one ended.
-    size_bytes: how much of it is there.
-    """
-
-    def __init__(self, folder: Path, sha256: str | None = None) -> None:
-        import hashlib
-
-        self._digest = hashlib.sha256()
-        self.size_bytes = 0
-        self._path = folder / f"{PART_PREFIX}{sha256}"
-        begun = _taken(self._path) if sha256 else None
-        self._kept = begun is not None
-        if begun is None:
-            self._path = folder / f"{PART_PREFIX}{os.urandom(8).hex()}"
-            self._file = self._path.open("xb", buffering=0)
-            with suppress(OSError):  # a disk without locks
-                fcntl.flock(self._file, fcntl.LOCK_EX)
-            return
-        self._file = begun
-        buffer = bytearray(_REREAD_BYTES)
-        while count := begun.readinto(buffer):
-            self._digest.update(memoryview(buffer)[:count])
-            self.size_bytes += count
-
-    def __enter__(self) -> "_Part":
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        if not self._kept:
-            with suppress(OSError):
-                self._path.unlink()
-        self._file.close()
-
-    def add(self, data: bytes | memoryview) -> None:
-        self._digest.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-        self.size_bytes += len(data)
-
-    def publish(self, path: Path, key: str, size_bytes: int | None, sha256: str | None) -> str:
-        """The digest in hex of what is at path now. Raises VerificationError, and then the part is no use."""
-        digest = self._digest.hexdigest()
-        try:
-            _check(key, size_bytes, self.size_bytes, sha256, digest)
-        except VerificationError:
-            self._kept = False
-            raise
-        os.fsync(self._file.fileno())
-        self._path.replace(path)
-        self._kept = True
-        return digest
-
-
-def _taken(path: Path) -> FileIO | None:
-    """A part that another download began, or a new one; None while somebody is at it."""
-    file = path.open("a+b", buffering=0)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever was at it may have given it its final name.
-        if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-            file.seek(0)
-            return file
-    except OSError:  # or a disk without locks
-        pass
-    file.close()
-    return None
+    data = b"".join(store.stream(entry.key, 0, entry.etag))
+    digest = hashlib.sha256(data).hexdigest()
+    check(entry.key, entry.size_bytes, len(data), sha256, digest)
+    advance(len(data))
+    with plain_errors(path, "writing"):
+        for _ in range(_TRIES):
+            try:
+                write_whole(str(path), data)
+            except FileNotFoundError:  # the folder is not there yet, or another download took the part for a dead one
+                path.parent.mkdir(parents=True, exist_ok=True)
+            else:
+                return digest
+        write_whole(str(path), data)
+    return digest
 
 
 def _fill(
-    part: _Part,
+    part: Part,
     key: str,
     pieces: Generator[memoryview, None, None],
     size_bytes: int | None,
@@ -271,7 +210,7 @@ def keep_key(store: Store, key: str, sha256: str, size_bytes: int) -> Entry:
     local = store.local_path(key)
     if local is not None:
         found, entry = keep_file(store, local)
-        _check(key, size_bytes, entry.size_bytes, sha256, found)
+        check(key, size_bytes, entry.size_bytes, sha256, found)
         return entry
     import tempfile
 
@@ -285,11 +224,3 @@ def keep_key(store: Store, key: str, sha256: str, size_bytes: int) -> Entry:
     if kept is None:
         raise NotFoundError(f"`{content(sha256)}`: was removed while it was copied", "try again")
     return kept
-
-
-def _check(key: str, size_bytes: int | None, written: int, sha256: str | None, digest: str) -> None:
-    if size_bytes is not None and written != size_bytes:
-        at_least = "at least " if written > size_bytes else ""
-        raise VerificationError(f"`{key}`: got {at_least}{written} bytes, recorded were {size_bytes}")
-    if sha256 is not None and digest != sha256:
-        raise VerificationError(f"`{key}`: got sha256 {digest}, recorded was {sha256}")
