@@ -32,7 +32,7 @@ class Azurite:
 
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         home = installed()
-        argv = [str(_node(home)), str(home / _MAIN)]
+        argv = [str(_node(home)), "--require", str(_PACKAGE / "never_sweeps.cjs"), str(home / _MAIN)]
         argv += ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry"]
         if certificate:
             argv += ["--oauth", "basic", "--cert", str(certificate[0]), "--key", str(certificate[1])]
