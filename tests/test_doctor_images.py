@@ -41,3 +41,14 @@ def test_a_user_without_namespaces_is_told_how_to_get_them() -> None:
 def test_a_machine_without_a_builder_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     assert findings()["buildah"]["fix"] == "sudo apt-get install buildah"
+
+
+def test_a_machine_with_docker_but_no_daemon_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.fspath(tmp_path))
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!{sys.executable}\nraise SystemExit(1)\n")
+    docker.chmod(0o755)
+    found = findings()["buildah"]
+    assert (found["ok"], found["found"]) == (False, f"{docker}, whose daemon does not answer")
+    docker.write_text(f"#!{sys.executable}\n")
+    assert findings()["buildah"]["ok"]

@@ -70,7 +70,7 @@ def test_a_build_of_the_rendered_folder_by_hand_makes_the_same_image(
 def test_podman_builds_where_buildah_is_not(
     images: ImageBuilder, base_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tensoryard.environment.buildah.PROGRAMS", ("podman",))
+    monkeypatch.setattr("tensoryard.environment.image_programs.PROGRAMS", ("podman",))
     said: list[str] = []
     wanted = Recipe(name="by-podman", python="3.11", requirements=("six==1.13.0",))
     made = images.ensure_recipe(wanted, ImageSpec(base=base_image), said.append)
@@ -89,7 +89,7 @@ def test_a_build_by_podman_that_fails_or_is_ended_leaves_nothing(
         if line.startswith("Unpacking"):
             raise EndedError
 
-    monkeypatch.setattr("tensoryard.environment.buildah.PROGRAMS", ("podman",))
+    monkeypatch.setattr("tensoryard.environment.image_programs.PROGRAMS", ("podman",))
     bare = Recipe(name="bare", python="3.11")
     with pytest.raises(EnvironmentBuildError, match=r"podman failed; it says:\n(.*\n)*.*Unable to locate package"):
         images.ensure_recipe(bare, ImageSpec(base=base_image, system_packages=("no-such-package",)), print)
@@ -101,8 +101,10 @@ def test_a_build_by_podman_that_fails_or_is_ended_leaves_nothing(
 def test_a_machine_without_a_builder_is_told_what_to_install(
     images: ImageBuilder, base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tensoryard.environment.buildah.PROGRAMS", ("no-such-program",))
-    with pytest.raises(EnvironmentBuildError, match="`buildah` or `podman`, and neither is on PATH") as raised:
+    monkeypatch.setattr("tensoryard.environment.image_programs.PROGRAMS", ("no-such-program",))
+    with pytest.raises(
+        EnvironmentBuildError, match="`buildah`, `podman` or `docker`, and none of them is on PATH"
+    ) as raised:
         ImageBuilder(VenvBuilder(tmp_path)).ensure_recipe(
             Recipe(name="bare", python="3.11"), ImageSpec(base=base_image), print
         )

@@ -24,15 +24,18 @@ def examine_images() -> list[Finding]:
 
 
 def _builder() -> Finding:
-    from tensoryard.environment.buildah import PROGRAMS
+    from tensoryard.environment.image_programs import PROGRAMS
 
     found = next((path for path in map(shutil.which, PROGRAMS) if path), None)
+    fix = None if found else "sudo apt-get install buildah"
+    if found and found.endswith("/docker") and subprocess.run([found, "version"], capture_output=True).returncode:
+        found, fix = f"{found}, whose daemon does not answer", "start docker, or sudo apt-get install buildah"
     return Finding(
         name="buildah",
-        ok=found is not None,
+        ok=fix is None,
         found=found or "-",
         needed_for="building images; running needs none",
-        fix=None if found else "sudo apt-get install buildah",
+        fix=fix,
     )
 
 

@@ -26,7 +26,7 @@ from tensoryard.text import size
 _EXITED = re.compile(r"building at STEP .*exit status", re.IGNORECASE)
 _SAID = 15  # lines that an error repeats
 _LONGEST_RUNROOT = 50
-_SECRETS = "secrets-"
+SECRETS = "secrets-"
 PROGRAMS = ("buildah", "podman")  # the first that is on PATH
 RETRIES = 3  # of a push that breaks off, two seconds apart
 # What says where packages come from, and with which certificates, on this machine; a build takes it as secrets.
@@ -45,21 +45,11 @@ class Program(Protocol):
 
 
 class Buildah:
-    """
-    buildah with a storage of its own; program: "buildah", or "podman" where only that is.
+    """buildah with a storage of its own; program: "podman" where only that is."""
 
-    Raises EnvironmentBuildError when neither is installed.
-    """
-
-    def __init__(self, storage: Path) -> None:
+    def __init__(self, storage: Path, program: str = PROGRAMS[0]) -> None:
         self.storage = storage
-        found = [name for name in PROGRAMS if shutil.which(name)]
-        if not found:
-            raise EnvironmentBuildError(
-                "runtime: images are built by `buildah` or `podman`, and neither is on PATH",
-                hint="sudo apt-get install buildah, or set `runtime: venv`",
-            )
-        self.program = found[0]
+        self.program = program
 
     def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile") -> None:
         """
@@ -69,7 +59,7 @@ class Buildah:
         said.
         """
         self.storage.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_SECRETS, dir=self.storage) as folder:
+        with tempfile.TemporaryDirectory(prefix=SECRETS, dir=self.storage) as folder:
             hidden = [f"--secret=id={name},src={path}" for name, path in secrets(Path(folder)).items()]
             text = (context / file).read_text(encoding="utf-8", errors="replace")
             registries = {parse_reference(base.name, "FROM").registry for base in bases(text, file).named}
@@ -84,7 +74,7 @@ class Buildah:
                         *login,
                         *options,
                         "--tag",
-                        _name(key),
+                        name_of(key),
                         "--file",
                         file,
                         ".",
@@ -102,7 +92,7 @@ class Buildah:
             options.append(f"--retry={RETRIES}")
         log(f"pushing image {key} to {place}")
         with signed_in([place.registry], push=True) as login:
-            argv = self._argv("push", *login, *options, _name(key), f"docker://{place}")
+            argv = self._argv("push", *login, *options, name_of(key), f"docker://{place}")
             self._run(argv, self.storage, log, f"image {key}")
         digest = file.read_text(encoding="ascii").strip()
         file.unlink()
@@ -110,17 +100,19 @@ class Buildah:
 
     def export(self, key: str, folder: Path, log: Log) -> Path:
         """A new folder with an image in the OCI layout."""
-        self._run(self._argv("push", "--quiet", _name(key), f"oci:{folder}:{key}"), self.storage, log, f"image {key}")
+        self._run(
+            self._argv("push", "--quiet", name_of(key), f"oci:{folder}:{key}"), self.storage, log, f"image {key}"
+        )
         return OciFolder(folder).folder
 
     def has(self, key: str) -> bool:
         """Whether an image was built here."""
-        return command.run(self._argv("inspect", "--type", "image", _name(key)), cwd=self.storage).code == 0
+        return command.run(self._argv("inspect", "--type", "image", name_of(key)), cwd=self.storage).code == 0
 
     def forget(self, keys: Sequence[str]) -> None:
         """Remove images, and the layers that no other image has."""
         for key in keys:
-            command.run(self._argv("rmi", _name(key)), cwd=self.storage)
+            command.run(self._argv("rmi", name_of(key)), cwd=self.storage)
         prune = ("rmi", "--prune") if self.program == "buildah" else ("image", "prune", "--force")
         command.run(self._argv(*prune), cwd=self.storage)
 
@@ -128,7 +120,7 @@ class Buildah:
         """End and remove what builders have left that were killed; none is at work now."""
         command.end_orphans()
         self._end_containers()
-        for folder in self.storage.glob(f"{_SECRETS}*"):
+        for folder in self.storage.glob(f"{SECRETS}*"):
             shutil.rmtree(folder)
 
     def _end_containers(self) -> None:
@@ -154,18 +146,23 @@ class Buildah:
             # On a busy machine buildah may end before it has passed on what a step said last: seen with 1.28.
             log("what the step said was lost: running it once more")
             finished = command.run(argv, cwd=cwd, log=log, merged=True)
-        if finished.code == 0:
-            return
-        lines = [line for line in finished.talk if line.strip()]
-        # What a compiler says can be longer than that; uv's line above it names the package.
-        named = [line for line in lines[:-_SAID] if "Failed to build" in line]
-        said = [*named[-1:], *lines[-_SAID:]]
-        if any("no space left on device" in line.lower() for line in said):
-            raise DiskFullError(
-                f"{what}: the disk of {self.storage} is full, {size(shutil.disk_usage(self.storage).free)} are free",
-                hint="run `tyard env prune --yes`, or set TYARD_CACHE to a folder on a larger disk",
-            )
-        raise EnvironmentBuildError(f"{what}: {self.program} failed; it says:\n" + "\n".join(said))
+        checked(finished, what, self.program, self.storage)
+
+
+def checked(finished: command.Finished, what: str, program: str, storage: Path) -> None:
+    """Raises EnvironmentBuildError with what was said last where a program failed; of a full disk DiskFullError."""
+    if finished.code == 0:
+        return
+    lines = [line for line in finished.talk if line.strip()]
+    # What a compiler says can be longer than that; uv's line above it names the package.
+    named = [line for line in lines[:-_SAID] if "Failed to build" in line]
+    said = [*named[-1:], *lines[-_SAID:]]
+    if any("no space left on device" in line.lower() for line in said):
+        raise DiskFullError(
+            f"{what}: the disk of {storage} is full, {size(shutil.disk_usage(storage).free)} are free",
+            hint="run `tyard env prune --yes`, or set TYARD_CACHE to a folder on a larger disk",
+        )
+    raise EnvironmentBuildError(f"{what}: {program} failed; it says:\n" + "\n".join(said))
 
 
 def runroot(storage: Path) -> Path:
@@ -198,7 +195,7 @@ def _is_mute(talk: Sequence[str]) -> bool:
     )
 
 
-def _name(key: str) -> str:
+def name_of(key: str) -> str:
     return f"localhost/tensoryard/environments:{key}"
 
 

@@ -35,6 +35,7 @@ from tensoryard.environment.image import ImageInputs, parse_reference
 from tensoryard.environment.image_environment import at, not_ours, of_existing, of_inputs
 from tensoryard.environment.image_folders import ImageFolders, files_of, short
 from tensoryard.environment.image_inputs import check_is_there, inputs_now, place_of, resolve, spec_key, write_context
+from tensoryard.environment.image_programs import program
 from tensoryard.environment.image_records import ImageRecords, Pin
 from tensoryard.environment.image_unpack import OciFolder
 from tensoryard.environment.resolve import naming_entries
@@ -176,7 +177,7 @@ class ImageBuilder:
             pruned.append(Pruned(hash=key, name=name, own_bytes=gone.own_bytes, used_at=gone.used_at))
         storage = self.cache / "buildah"
         if pruned and not dry_run and storage.is_dir():
-            buildah.Buildah(storage).forget([one.hash for one in pruned])
+            program(storage).forget([one.hash for one in pruned])
         return tuple(pruned)
 
     def push(self, environment: Environment, registry: str, log: Log) -> str:
@@ -187,13 +188,13 @@ class ImageBuilder:
         that does not take it.
         """
         storage = self.cache / "buildah"
-        if not environment.image or not storage.is_dir() or not buildah.Buildah(storage).has(environment.hash):
+        if not environment.image or not storage.is_dir() or not program(storage).has(environment.hash):
             raise NotFoundError(
                 f"environment `{environment.hash}` is no image that was built on this machine",
                 hint="`tyard env build job.yaml` builds the image of a job",
             )
         host, _, path = f"{registry.strip('/')}/{REPOSITORY}".partition("/")
-        digest = buildah.Buildah(storage).push(environment.hash, Place(host, path, environment.hash), log)
+        digest = program(storage).push(environment.hash, Place(host, path, environment.hash), log)
         return f"{host}/{path}@{digest}"
 
     def lock(self, environment: Environment) -> str:
@@ -301,7 +302,7 @@ class ImageBuilder:
 
     def _built(self, key: str, build: Callable[[buildah.Program, Path], None], log: Log) -> tuple[str, Path]:
         """The digest of an image that was built now, and pushed; without a registry also its folder."""
-        tool = buildah.Buildah(self.cache / "buildah")
+        tool = program(self.cache / "buildah")
         for dead in self._images.glob(f".building-{key}-*"):
             shutil.rmtree(dead, ignore_errors=True)  # the lock is ours, so whoever left it is gone
         aside = Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=self._images))

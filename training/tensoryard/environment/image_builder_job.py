@@ -1,6 +1,5 @@
 """Images that are built on a node, by a job of its own, where the head is too small for it."""
 
-import json
 import shutil
 import sys
 import tempfile
@@ -14,12 +13,10 @@ from tensoryard.environment import Log, interruption
 from tensoryard.environment.buildah import Program
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_noted import tools
+from tensoryard.environment.image_push import push
 from tensoryard.environment.image_unpack import OciFolder
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError
-from tensoryard.registry.oci import upload
-from tensoryard.registry.oci_client import Client
-from tensoryard.registry.oci_manifest import Place
 from tensoryard.render import launch_script
 from tensoryard.scheduler import slurm_commands as commands
 from tensoryard.scheduler.slurm_commands import AwayError
@@ -31,7 +28,6 @@ ASK_SECONDS = 5.0
 # A job that Slurm no longer lists has ended, and its last words may still be on their way.
 GONE_SECONDS = 15.0
 _SAID = 15  # lines that an error repeats
-_CHUNK_BYTES = 8 << 20
 _ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED")
 
 
@@ -116,25 +112,6 @@ class _Job:
         if (self._folder / "ended").read_text().strip() != "0":
             last = "\n".join([line for line in said if line.strip()][-_SAID:])
             raise EnvironmentBuildError(f"image {key}: Slurm's job {job} could not build it; it says:\n{last}")
-
-
-def push(source: OciFolder, digest: str, place: Place) -> None:
-    """Send an image to a registry, less what it has; its tag comes last."""
-    client = Client(place, push=True)
-    manifest = source.manifest(digest)
-    described = json.loads(manifest)
-    for part in (*described["layers"], described["config"]):
-        if client.has_blob(part["digest"]):
-            continue
-
-        def read(blob: str = part["digest"]) -> Iterator[bytes]:
-            with source.open_blob(blob) as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    interruption.look()
-                    yield chunk
-
-        upload(client, part["digest"], read)
-    client.put_manifest(manifest)
 
 
 def _lines(path: Path) -> Iterator[list[str]]:

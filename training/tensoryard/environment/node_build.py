@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tensoryard.environment import locking
-from tensoryard.environment.buildah import Buildah
+from tensoryard.environment.image_programs import program
 from tensoryard.errors import TensoryardError
 
 
@@ -22,9 +22,9 @@ def main(folder: str, key: str, file: str) -> int:
         return 1
     try:
         with locking.held(own / "lock", "another build on this node", _say):
-            buildah = Buildah(own / "buildah")
-            buildah.build(key, Path(folder) / "context", _say, file)
-            buildah.export(key, Path(folder) / "oci", _say)
+            builder = program(own / "buildah")
+            builder.build(key, Path(folder) / "context", _say, file)
+            builder.export(key, Path(folder) / "oci", _say)
     except TensoryardError as error:
         # What buildah said is there already.
         _say(error.message.partition("\n")[0] + (f"; {error.hint}" if error.hint else ""))
