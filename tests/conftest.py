@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli_runner import Tyard
-from launching import Yard, as_root
+from launching import ODD_NAMES, Yard, as_root
 from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 
@@ -26,8 +26,6 @@ _OF_LINUX = [
 ]
 collect_ignore = [] if sys.platform == "linux" else _OF_LINUX
 pytest_plugins = ["services.azurite_fixtures", "services.slurm_fixtures", "services.images"]
-
-ODD_NAMES = ["with blank", 'a "quote"', "it's", "$HOME", "naïve-été", "日本", "a;b&c", "-rf", "~", "%41", "*?[x]"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,6 +14,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import tensoryard
 from tensoryard.controller import Controller
 from tensoryard.environment import Environment, EnvironmentSpec, Log
@@ -28,6 +30,9 @@ from tensoryard.targets import LOCAL, SLURM, queue_name
 from tensoryard.workspace import Workspace
 
 GIVE_UP_SECONDS = 120.0
+ODD_NAMES = ["with blank", 'a "quote"', "it's", "$HOME", "naïve-été", "日本", "a;b&c", "-rf", "~", "%41", "*?[x]"]
+# For tests of what is done before or beside the store: of the fixture `yard`, the one that costs less.
+in_a_folder = pytest.mark.parametrize("yard", ["folder"], indirect=True)
 # Source of a function for a program of its own. Not getrusage: its peak begins at that of the process that forked it.
 PEAK_KIB = """
 def peak_kib():

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from launching import PlainPython, StoreThat, Yard, wait_until
+from launching import PlainPython, StoreThat, Yard, in_a_folder, wait_until
 from tensoryard.controller import controller_lock
 from tensoryard.environment import Environment, EnvironmentSpec, Log, command, locking
 from tensoryard.errors import EnvironmentBuildError, StoreError
@@ -345,6 +345,7 @@ def test_a_store_that_cannot_be_written_for_a_while_loses_no_run(
     assert capsys.readouterr().err == "test-0001: the disk is full; trying again in 1 s\n" * 2
 
 
+@in_a_folder
 def test_a_supervisor_that_hangs_does_not_hold_up_a_kill(yard: Yard) -> None:
     run = yard.submit(COUNTS_AND_WAITS)
     process = yard.start_controller()
@@ -366,7 +367,7 @@ def test_a_launch_that_cannot_be_written_fails_the_run_and_frees_its_place(yard:
     assert second.state().stage == "Completed"
 
 
-@pytest.mark.parametrize("yard", ["folder"], indirect=True)
+@in_a_folder
 def test_a_queue_survives_the_terminal_that_filled_it(yard: Yard) -> None:
     """A terminal that closes sends SIGHUP to the command in it; here its session ends as a terminal's does."""
     (yard.source(COUNTS_AND_WAITS) / "job.yaml").write_text("entry_script: train.py\nexperiment: test\n")

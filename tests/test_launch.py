@@ -2,7 +2,7 @@
 
 import pytest
 
-from launching import Yard, parameter_server
+from launching import Yard, in_a_folder, parameter_server
 from tensoryard.job import DatastoreReference
 from tensoryard.preparing import launch_files
 from tensoryard.render import Placement
@@ -45,6 +45,7 @@ def test_every_task_runs_and_has_its_log(yard: Yard, way: str, tasks: list[str])
 
 
 @pytest.mark.parametrize("way", WAYS)
+@in_a_folder
 def test_what_render_shows_is_what_a_run_executed(yard: Yard, way: str) -> None:
     """Byte for byte, given the ports that the run found free."""
     run = yard.run("", **WAYS[way])
@@ -57,6 +58,7 @@ def test_what_render_shows_is_what_a_run_executed(yard: Yard, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["multi_worker_mirrored", "parameter_server"])
+@in_a_folder
 def test_a_script_sees_the_rendered_tf_config(yard: Yard, way: str) -> None:
     run = yard.run(SAY_WHO + WAITS_FOR_ALL, **WAYS[way])
     assert run.state().stage == "Completed"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launching import Yard
+from launching import ODD_NAMES, Yard, in_a_folder
 from plain_user import as_plain_user
 from tensoryard.errors import CorruptRecordError
 from tensoryard.outputs import conclude
@@ -33,9 +33,9 @@ def test_every_file_is_listed_with_its_size_and_digest(yard: Yard) -> None:
     assert found.warnings == ()
 
 
-def test_odd_names_are_kept(yard: Yard, odd_name: str) -> None:
-    found = outputs_of(yard, f"open({odd_name!r}, 'w').close()")
-    assert [file.path for file in found.files] == [f"outputs/{odd_name}"]
+def test_odd_names_are_kept(yard: Yard) -> None:
+    found = outputs_of(yard, f"for name in {ODD_NAMES!r}: open(name, 'w').close()")
+    assert sorted(file.path for file in found.files) == sorted(f"outputs/{name}" for name in ODD_NAMES)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,7 @@ def test_odd_names_are_kept(yard: Yard, odd_name: str) -> None:
         ("open('a\\\\b', 'w').close()", r"outputs/a\b was left out: its name cannot be kept: got "),
     ],
 )
+@in_a_folder
 def test_what_is_no_file_of_the_run_is_left_out_with_a_warning(yard: Yard, script: str, warning: str) -> None:
     found = outputs_of(yard, "open('kept', 'w').close()\n" + script)
     assert [file.path for file in found.files] == ["outputs/kept"]

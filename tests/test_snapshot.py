@@ -114,6 +114,7 @@ def test_a_folder_that_may_not_be_read_is_named_and_not_left_out(store: Store, s
     (source / "package" / "closed").chmod(0o700)
 
 
+@pytest.mark.parametrize("store", ["file"], indirect=True)
 def test_large_sources_are_said_to_be(store: Store, source: Path) -> None:
     with (source / "data.bin").open("wb") as file:
         file.truncate(301 << 20)
