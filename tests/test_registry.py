@@ -350,22 +350,22 @@ def test_32_writers_at_once_lose_nothing(
 def test_retries_of_one_nonce_at_once_make_one_version(
     registry: Registry, store: Store, folder: Path, processes: Processes
 ) -> None:
-    assert processes(16, lambda _: void(Registry(store).register_folder("digits", folder, nonce="one"))) == [0] * 16
+    assert processes(8, lambda _: void(Registry(store).register_folder("digits", folder, nonce="one"))) == [0] * 8
     assert len(list(registry.list_versions("digits"))) == 1
 
 
 def test_an_alias_moved_by_many_at_once_keeps_every_move(
     registry: Registry, store: Store, folder: Path, processes: Processes
 ) -> None:
-    for _ in range(16):
+    for _ in range(8):
         registry.register_folder("digits", folder)
 
     def move(index: int) -> None:
         Registry(store).alias("digits", "champion", index + 1)
 
-    assert processes(16, move) == [0] * 16
+    assert processes(8, move) == [0] * 8
     moves = [event for event in registry.history("digits") if event.kind == "aliased"]
-    assert sorted(event.version or 0 for event in moves) == list(range(1, 17))
+    assert sorted(event.version or 0 for event in moves) == list(range(1, 9))
     by_number = [
         msgspec.json.decode(store.read(entry.key)) for entry in store.list(keys.model_aliases("digits", "champion"))
     ]
