@@ -40,7 +40,7 @@ OS_DISK_GIB = 128
 class ClusterArgs:
     """
     size: of the nodes, with what the catalogue knows; os_image: key of machine.IMAGES; subnet: ARM id; facts: what
-    every node is told; zones: none for wherever Azure has room.
+    every node is told; zones: none for wherever Azure has room; builds_images: whether nodes can.
     """
 
     place: Place
@@ -52,6 +52,7 @@ class ClusterArgs:
     ssh_public_key: str | None
     zones: tuple[str, ...]
     encryption_at_host: bool
+    builds_images: bool
 
 
 class Cluster(pulumi.ComponentResource):
@@ -128,7 +129,7 @@ class Cluster(pulumi.ComponentResource):
                 computer_name_prefix=f"{self.name}-",
                 admin_username=ADMIN,
                 linux_configuration=machine.linux(args.ssh_public_key),
-                custom_data=node_config.custom_data("worker"),
+                custom_data=node_config.custom_data("worker", args.builds_images),
             ),
             user_data=told,
             storage_profile=compute.VirtualMachineScaleSetStorageProfileArgs(

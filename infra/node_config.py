@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,12 +47,17 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What the templates may name. daemon: Slurm's on this machine; key_option: an option of tyard-munge-key."""
+    """
+    What the templates may name.
+
+    daemon: Slurm's on this machine; key_option: an option of tyard-munge-key; builds_images: by buildah.
+    """
 
     packages: tuple[str, ...]
     daemon: str
     key_option: str
     files: tuple[File, ...]
+    builds_images: bool = False
     secret: str = MUNGE_SECRET
     admin: str = ADMIN
     node_images: str = NODE_IMAGES
@@ -80,10 +85,11 @@ _MUNGE = (
     _drop_in("munge", "munge.conf.j2"),
 )
 _NAMESPACES = File(path="/etc/sysctl.d/60-tensoryard.conf", template="namespaces.conf.j2")
+# Images are built by a user who is not root, which takes uidmap and, below kernel 5.13, fuse-overlayfs.
+_BUILDS_IMAGES = ("buildah", "uidmap", "fuse-overlayfs")
 CONTEXTS = {
     "head": Context(
         # Ubuntu's Python may be too old for tyard: venv and pip fetch one that is not.
-        # buildah builds images as a user who is not root, which takes uidmap and, below kernel 5.13, fuse-overlayfs.
         packages=(
             "munge",
             "chrony",
@@ -91,10 +97,9 @@ CONTEXTS = {
             "slurm-client",
             "nfs-kernel-server",
             "python3-venv",
-            "buildah",
-            "uidmap",
-            "fuse-overlayfs",
+            *_BUILDS_IMAGES,
         ),
+        builds_images=True,
         daemon="slurmctld",
         key_option="--make",
         files=(
@@ -147,19 +152,17 @@ def templates() -> jinja2.Environment:
     )
 
 
-def render(kind: Kind, template: str) -> str:
-    """One template as it is for the head or for a node; template: its name in templates/node."""
-    return templates().get_template(template).render(asdict(CONTEXTS[kind]))
+def cloud_config(kind: Kind, builds_images: bool = False) -> str:
+    """The cloud-config that a machine boots with; builds_images: also where it is a node."""
+    context = CONTEXTS[kind]
+    if builds_images and not context.builds_images:
+        context = replace(context, packages=(*context.packages, *_BUILDS_IMAGES), builds_images=True)
+    return templates().get_template(f"{kind}.yaml.j2").render(asdict(context))
 
 
-def cloud_config(kind: Kind) -> str:
-    """The cloud-config that a machine boots with."""
-    return render(kind, f"{kind}.yaml.j2")
-
-
-def custom_data(kind: Kind) -> str:
+def custom_data(kind: Kind, builds_images: bool = False) -> str:
     """The cloud-config as Azure takes it, in base64."""
-    return _packed(cloud_config(kind))
+    return _packed(cloud_config(kind, builds_images))
 
 
 def user_data(facts: Mapping[str, Any]) -> str:

@@ -101,6 +101,7 @@ def cluster_args(
         ssh_public_key=settings.ssh_public_key,
         zones=settings.zones,
         encryption_at_host=settings.encryption_at_host,
+        builds_images=settings.image_builder == "job",
     )
 
 

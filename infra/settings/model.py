@@ -32,7 +32,7 @@ from infra.sizes import find
 
 Redundancy = Literal["LRS", "ZRS", "GRS", "GZRS"]
 RegistrySku = Literal["Basic", "Standard", "Premium"]
-ImageBuilder = Literal["acr-tasks", "buildah"]
+ImageBuilder = Literal["acr-tasks", "buildah", "job"]
 EvictionPolicy = Literal["Delete", "Deallocate"]
 OsImage = Literal["ubuntu-hpc-2204", "ubuntu-hpc-2404", "ubuntu-2204-gen1"]
 PrincipalKind = Literal["User", "Group", "ServicePrincipal"]
@@ -97,7 +97,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ()
     registry_sku: Annotated[RegistrySku, Meta(description="Container registry's tier")] = "Basic"
     image_builder: Annotated[
-        ImageBuilder, Meta(description="What builds images: the head by buildah, or the registry by ACR Tasks")
+        ImageBuilder,
+        Meta(
+            description="What builds images: buildah on the head, or in a job on a node; or the registry by ACR Tasks"
+        ),
     ] = "buildah"
     protect_data: Annotated[
         bool, Meta(description="Storage, registry and vault cannot be deleted: Pulumi's `protect`, and Azure's locks")

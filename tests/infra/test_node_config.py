@@ -107,6 +107,21 @@ def test_users_without_root_may_make_and_enter_images(kind: Kind) -> None:
     assert ({"buildah", "uidmap"} <= set(config["packages"])) == (kind == "head")
 
 
+def test_nodes_build_images_only_where_jobs_are_to() -> None:
+    plain, builds = (yaml.safe_load(node_config.cloud_config("worker", builds)) for builds in (False, True))
+    head = yaml.safe_load(node_config.cloud_config("head"))
+    added = [package for package in builds["packages"] if package not in plain["packages"]]
+    steps = [step for step in builds["runcmd"] if step not in plain["runcmd"]]
+
+    assert added == ["buildah", "uidmap", "fuse-overlayfs"]
+    assert {key: value for key, value in builds.items() if key not in ("packages", "runcmd")} == {
+        key: value for key, value in plain.items() if key not in ("packages", "runcmd")
+    }
+    assert [step[2].partition(" || ")[2] for step in steps] == ["usermod -v 100000-165535 -w 100000-165535 tyard"]
+    assert [step for step in head["runcmd"] if step in steps] == steps
+    assert node_config.custom_data("worker", True) != node_config.custom_data("worker")
+
+
 def test_only_the_head_makes_the_key() -> None:
     unit = "/etc/systemd/system/tyard-munge-key.service"
 
