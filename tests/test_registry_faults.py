@@ -17,9 +17,12 @@ from services.faulty import FAULTS, Faulty
 from tensoryard.errors import NotFoundError, StoreError
 from tensoryard.registry import Registry
 from tensoryard.registry.check import check_registry
+from tensoryard.registry.search import search
+from tensoryard.registry.where import parse_where
 from tensoryard.store.blob import BlobStore
 from tensoryard.store.blob_account import BlobAccount, Patience
 from tensoryard.store.file import FileStore
+from tensoryard.store.file_tags import Tags
 
 QUICK = Patience(attempts=3, first_wait_s=0.005, longest_wait_s=0.02)
 RUN = "mnist-0007"
@@ -231,14 +234,15 @@ def test_a_disk_that_is_full_before_the_tags_is_told_as_it_is(
     registry = Registry(FileStore(tmp_path / "store"))
     finished_run(registry.store, RUN)
 
-    def full(store: FileStore, key: str, tags: dict[str, str], *, replace: bool) -> None:
-        if tags:
-            raise StoreError("`.tags`: No space left on device when writing tags")
+    def full(tags: Tags, key: str, wanted: dict[str, str]) -> None:
+        raise StoreError("`.tags`: No space left on device when writing tags")
 
-    monkeypatch.setattr(FileStore, "_tag", full)
+    monkeypatch.setattr(Tags, "put", full)
     with pytest.raises(StoreError, match=r"whether a version was registered is not known: .*No space left"):
         _register(registry, "digits", nonce="once")
     assert _versions(registry, "digits") == [1]
+    # What they were to be had been noted, so a search finds it all the same.
+    assert [one.version for one in search(registry, parse_where(f"run={RUN}"))] == [1]
     monkeypatch.undo()
     assert _register(registry, "digits", nonce="once").version == 1
     assert check_registry(registry.store).findings == []

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tensoryard.errors import NotFoundError, StoreError, VerificationError
+from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, VerificationError
 from tensoryard.store.file import FileStore
 from tensoryard.store.keys import content
 from tensoryard.store.transfer import CHUNK_BYTES, download, keep_file, sha256_file
@@ -184,6 +184,7 @@ def test_a_put_killed_at_any_system_call_leaves_the_whole_value_or_none(files: F
         child.start()
         child.join()
         there = files.stat(f"models/{killed_at}/record") is not None
+        assert list(files.find_by_tags({"k": "v"}, f"models/{killed_at}/")) == [f"models/{killed_at}/record"] * there
         if there:
             assert files.read(f"models/{killed_at}/record") == b"whole" * 1000
         seen.add(there)
@@ -213,6 +214,74 @@ def test_tags_that_cannot_be_read_are_no_tags(files: FileStore, tmp_path: Path) 
 
     assert files.tags("a") == {}
     assert list(files.find_by_tags({"k": "v"})) == []
+
+
+@pytest.mark.parametrize("lost", ["", "m", "m/\\log", "\\complete"])
+def test_an_index_that_was_lost_is_made_anew_from_the_tags(files: FileStore, tmp_path: Path, lost: str) -> None:
+    for key in ("m/1", "m/2", "m/n/3", "top"):
+        files.put(key, b"1", tags={"model": "digits", "key": key})
+    logs = tmp_path / "store/.tags-log" / lost
+    shutil.rmtree(logs) if logs.is_dir() else logs.unlink()
+    again = FileStore(tmp_path / "store")
+
+    again.put("m/4", b"1", tags={"model": "digits"})
+    assert list(again.find_by_tags({"model": "digits"}, "m/")) == ["m/1", "m/2", "m/4", "m/n/3"]
+    assert list(FileStore(tmp_path / "store").find_by_tags({"key": "top"})) == ["top"]
+
+
+def test_a_store_of_somebody_else_is_searched_without_its_index(files: FileStore, tmp_path: Path) -> None:
+    files.put("m/1", b"1", tags={"model": "digits"})
+    shutil.rmtree(tmp_path / "store/.tags-log")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileStore, "_temporary", refuse := _refusing())
+        patch.setattr(os, "makedirs", refuse)
+        found = list(FileStore(tmp_path / "store").find_by_tags({"model": "digits"}))
+    assert found == ["m/1"]
+    assert not (tmp_path / "store/.tags-log").exists()
+
+
+def _refusing() -> Any:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    return refuse
+
+
+def test_half_a_line_of_the_index_hides_none_after_it(files: FileStore, tmp_path: Path) -> None:
+    files.put("m/1", b"1", tags={"model": "digits"})
+    with (tmp_path / "store/.tags-log/m/\\log").open("ab") as log:
+        log.write(b'\n{"key":"m/2","etag":"x","tags":{"model":"digits"')
+    files.put("m/3", b"1", tags={"model": "digits"})
+
+    assert list(files.find_by_tags({"model": "digits"})) == ["m/1", "m/3"]
+
+
+def test_what_the_index_says_of_a_value_that_was_written_twice_or_never_is_not_believed(files: FileStore) -> None:
+    files.put("m/1", b"1", tags={"model": "digits"})
+    with pytest.raises(AlreadyExistsError):
+        files.put("m/1", b"2", tags={"model": "letters"})
+    assert list(files.find_by_tags({"model": "letters"})) == []
+
+    files.delete("m/1")
+    files.put("m/1", b"1")
+    assert list(files.find_by_tags({"model": "digits"})) == []
+
+
+def test_all_that_many_writers_tag_at_once_is_found(files: FileStore) -> None:
+    def write(writer: int) -> None:
+        for number in range(10):
+            FileStore(files.root).put(f"m/{writer}-{number}", b"", tags={"model": "digits", "writer": str(writer)})
+        os._exit(0)
+
+    writers = [multiprocessing.get_context("fork").Process(target=write, args=(number,)) for number in range(8)]
+    for one in writers:
+        one.start()
+    for one in writers:
+        one.join()
+
+    assert len(list(files.find_by_tags({"model": "digits"}, "m/"))) == 80
+    assert list(files.find_by_tags({"model": "digits", "writer": "7"})) == [f"m/7-{number}" for number in range(10)]
 
 
 def test_download_writes_large_values_and_checks_them(files: FileStore, tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ def pages(registry: "Registry", name: str) -> dict[str, str]:
     def found() -> None:
         assert len(list(islice(search(registry, parse_where("run=r-0001"), name), PAGE))) == 1
 
+    found()
     rows = {f"newest {PAGE} of {SIZES[-1]:,} versions": spread(timed(page, READS // 10))}
     return rows | {f"the version of a run among {SIZES[-1]:,}": f"{timed(found, 1)[0]:.2f} s"}
 
@@ -205,15 +206,19 @@ def a_version(name: str, number: int, count: int) -> "ModelVersion":
 
 
 def write_versions(root: Path, count: int, name: str = "digits") -> None:
-    """A model with so many versions in a folder, as `register` leaves them but for the index."""
+    """A model with so many versions in a folder, as `register` leaves them but for what the first search makes."""
     import msgspec
 
+    from tensoryard.registry.records import index_tags
     from tensoryard.store import keys
     from tensoryard.store.tickets import TICKET_BYTES, TICKETS_PER_FILE
 
-    (root / keys.model_version(name, 1)).parent.mkdir(parents=True)
+    for top in (root, root / ".tags"):
+        (top / keys.model_version(name, 1)).parent.mkdir(parents=True)
     for number in range(1, count + 1):
-        (root / keys.model_version(name, number)).write_bytes(msgspec.json.encode(a_version(name, number, count)))
+        version = a_version(name, number, count)
+        (root / keys.model_version(name, number)).write_bytes(msgspec.json.encode(version))
+        (root / ".tags" / keys.model_version(name, number)).write_bytes(json.dumps(index_tags(version)).encode())
     for file, first in enumerate(range(0, count, TICKETS_PER_FILE)):
         path = root / keys.model_tickets(name, file)
         path.parent.mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ from tensoryard.errors import NotFoundError, StoreError
 from tensoryard.registry.check_keys import Kept
 from tensoryard.registry.finding import Finding
 from tensoryard.registry.records import ModelVersion, index_tags
-from tensoryard.store import Store, keys
+from tensoryard.store import Store, is_folder, keys
 from tensoryard.store.parallel import each
 
 
@@ -32,7 +32,13 @@ class Index:
             what = f"the index tags were not looked at: {error.message}"
             self.findings.append(Finding(kind="index", model="", key=keys.MODELS, what=what, fix=error.hint or ""))
             return []
-        return [one for one, found in zip(suspects, tags, strict=True) if found not in (None, index_tags(one))]
+        # Blob storage finds by the tags themselves, later; a folder by its log of them, which has lost these.
+        lost = is_folder(self.store) and not read_all
+        return [
+            one
+            for one, found in zip(suspects, tags, strict=True)
+            if found is not None and (lost or found != index_tags(one))
+        ]
 
     def _indexed(self, kept: Kept) -> set[str]:
         """The keys that a search for the model finds."""

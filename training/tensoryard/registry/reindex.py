@@ -6,7 +6,7 @@ from tensoryard.errors import CorruptRecordError, NotFoundError
 from tensoryard.registry.records import decode_version, index_tags
 from tensoryard.registry.registry import Registry
 from tensoryard.registry.sources import nearest
-from tensoryard.store import keys
+from tensoryard.store import Store, is_folder, keys
 from tensoryard.store.parallel import each
 
 _BATCH = 1000
@@ -35,7 +35,7 @@ def reindex(registry: Registry, name: str | None = None) -> Reindexed:
         key = keys.model_version(*one)
         try:
             wanted = index_tags(decode_version(store.read(key), key, *one))
-            if store.tags(key) == wanted:
+            if store.tags(key) == wanted and (found is None or key in found):
                 return "right"
             store.set_tags(key, wanted)
         except NotFoundError:  # removed since the listing
@@ -54,8 +54,15 @@ def reindex(registry: Registry, name: str | None = None) -> Reindexed:
             versions.append(parsed)
     if name is not None and not is_there:
         raise NotFoundError(f"model `{name}`: there is no such model", nearest(name, registry.list_models()))
+    found = _found(store, versions) if is_folder(store) else None
     for start in range(0, len(versions), _BATCH):
         for answer in each(store, mend, versions[start : start + _BATCH]):
             if answer is not None:
                 counts[answer] += 1
     return Reindexed(**counts)
+
+
+def _found(store: Store, versions: list[tuple[str, int]]) -> set[str]:
+    """Keys that a search finds. Blob storage finds by the tags themselves; a folder by its log of them."""
+    names = {name for name, _ in versions}
+    return {key for name in names for key in store.find_by_tags({"model": name}, keys.model(name, "versions/"))}

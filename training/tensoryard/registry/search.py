@@ -2,8 +2,7 @@
 Versions found by conditions: the index narrows where it can, the records decide.
 
 The index of blob storage lags, by ten minutes at worst. So what was written within the last hour is looked at
-whatever the index says, and a version is found as soon as it is registered. A folder has no better index than the
-records themselves.
+whatever the index says, and a version is found as soon as it is registered. A folder's index never lags.
 
 Source: https://learn.microsoft.com/azure/storage/blobs/storage-manage-find-blobs
 """
@@ -42,7 +41,7 @@ def search(
     if name is not None and not highest_number(registry.store, keys.check_name("model", name)):
         raise NotFoundError(f"model `{name}`: there is no such model", nearest(name, registry.list_models()))
     narrow = indexed(clauses)
-    looked_at = _candidates(registry, narrow, name, before) if narrow and not is_folder(registry.store) else None
+    looked_at = _candidates(registry, narrow, name, before) if narrow else None
     strange = {clause.name for clause in clauses if not may_be_missing(clause.name)}
     known: set[str] = set()
     for version in _all(registry, name, before) if looked_at is None else looked_at:
@@ -77,7 +76,7 @@ def _candidates(
     prefix = keys.MODELS if name is None else keys.model(name, "versions/")
     if name is not None:
         narrow = narrow | {"model": name}
-    found = {*store.find_by_tags(narrow, prefix), *_fresh(store, prefix)}
+    found = {*store.find_by_tags(narrow, prefix), *([] if is_folder(store) else _fresh(store, prefix))}
     numbered = (parsed for key in found if (parsed := keys.parse_model_version(key)))
     wanted = sorted((one for one in numbered if before is None or one[1] < before), key=lambda one: (one[0], -one[1]))
 

@@ -1,5 +1,5 @@
 # A put takes 0.3 ms, and with pathlib a third more.
-# ruff: noqa: PTH100, PTH103, PTH105, PTH106, PTH108, PTH112, PTH116, PTH120, PTH123
+# ruff: noqa: PTH100, PTH103, PTH105, PTH106, PTH108, PTH112, PTH116, PTH120
 """
 The store as a folder: a key is a path below its root.
 
@@ -10,7 +10,6 @@ at all, and appends take turns under a lock. Two folders are the store's own: `.
 
 import errno
 import fcntl
-import json
 import os
 import stat
 import time
@@ -19,9 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError, VerificationError
-from tensoryard.store import Entry, Sent
+from tensoryard.store import Entry, Sent, file_list
 from tensoryard.store.disk import open_file, plain_errors
 from tensoryard.store.file_renew import remove_seen, renew
+from tensoryard.store.file_tags import Tags
 from tensoryard.store.keys import check_key
 
 _TMP = ".tmp"
@@ -44,6 +44,7 @@ class FileStore:
         self.root = root
         self._root = os.path.abspath(root)
         self._swept = False
+        self._tags = Tags(self._root, self._temporary, self._etag)
 
     def __repr__(self) -> str:
         return f"FileStore({self._root!r})"
@@ -55,11 +56,16 @@ class FileStore:
             temporary, fd = self._temporary()
             try:
                 _write_all(fd, data)
+                if tags:
+                    self._tags.note(key, tags, _entry(key, os.fstat(fd)).etag)
                 entry = self._publish(key, path, temporary, fd, overwrite)
             finally:
                 _close_and_remove(fd, temporary)
         try:
-            self._tag(key, tags or {}, replace=overwrite)
+            if tags:
+                self._tags.put(key, tags)
+            elif overwrite:
+                self._tags.forget(key)
         except StoreError as error:
             error.maybe_written = key
             raise
@@ -82,7 +88,8 @@ class FileStore:
                     _close_and_remove(fd, temporary)
         finally:
             os.close(source)
-        self._tag(key, {}, replace=overwrite)
+        if overwrite:
+            self._tags.forget(key)
         return entry
 
     def copy(self, source: str, target: str, *, etag: str | None = None) -> Entry:
@@ -185,7 +192,7 @@ class FileStore:
         folder, _, start = prefix.rpartition("/")
         if prefix.startswith("/") or folder:
             check_key(folder, "prefix")
-        for key, path in self._walk(self._root, f"{folder}/" if folder else "", start, start_after):
+        for key, path in file_list.walk(self._root, f"{folder}/" if folder else "", start, start_after):
             with plain_errors(path, "reading"):
                 try:
                     status = os.stat(path)
@@ -204,29 +211,29 @@ class FileStore:
             if not prefix.endswith("/"):
                 raise UsageError(f"prefix: got `{prefix}`, it ends in `/`")
             check_key(prefix[:-1], "prefix")
-        for name, _ in self._names(self._root, prefix):
+        for name, _ in file_list.names(self._root, prefix):
             yield name
 
     def tags(self, key: str) -> dict[str, str]:
         """See `Store.tags`."""
         if self.stat(key) is None:
             raise _absent(key)
-        return self._read_tags(key)
+        return self._tags.of(key)
 
     def set_tags(self, key: str, tags: Mapping[str, str]) -> None:
         """See `Store.set_tags`. Raises NotFoundError when the key is absent."""
-        if self.stat(key) is None:
+        entry = self.stat(key)
+        if entry is None:
             raise _absent(key)
-        self._tag(key, tags, replace=True)
+        self._tags.note(key, tags, entry.etag)
+        self._tags.put(key, tags)
 
     def find_by_tags(self, tags: Mapping[str, str], prefix: str = "") -> Iterator[str]:
-        """See `Store.find_by_tags`. Reads every sidecar under the prefix."""
-        folder, _, start = prefix.rpartition("/")
+        """See `Store.find_by_tags`. Raises UsageError when there is no tag to look for."""
+        folder = prefix.rpartition("/")[0]
         if prefix.startswith("/") or folder:
             check_key(folder, "prefix")
-        for key, _ in self._walk(f"{self._root}/{_TAGS}", f"{folder}/" if folder else "", start, ""):
-            if tags.items() <= self._read_tags(key).items() and self.stat(key) is not None:
-                yield key
+        yield from self._tags.find(tags, prefix)
 
     def touch(self, key: str) -> bool:
         """See `Store.touch`."""
@@ -273,15 +280,16 @@ class FileStore:
                 is_link = stat.S_ISLNK(os.lstat(part).st_mode)
             except OSError:  # what is not there leads nowhere; what cannot be read is reported by its use
                 return path
-            if is_link and not self._inside(part):
+            if is_link and not file_list.is_inside(self._root, part):
                 raise StoreError(
                     f"`{part}`: a link that leads out of the store",
                     "put a copy of the files where the link is: a store never reads or writes outside its folder",
                 )
         return path
 
-    def _inside(self, link: str) -> bool:
-        return os.path.realpath(link).startswith(f"{os.path.realpath(self._root)}/")
+    def _etag(self, key: str) -> str | None:
+        entry = self.stat(key)
+        return entry and entry.etag
 
     def _temporary(self) -> tuple[str, int]:
         folder = f"{self._root}/{_TMP}"
@@ -321,59 +329,6 @@ class FileStore:
                     raise StoreError(f"`{path}`: {os.strerror(error.errno)} when linking it", _NO_LINKS) from None
                 raise
         raise _unsteady(path)
-
-    def _tag(self, key: str, tags: Mapping[str, str], *, replace: bool) -> None:
-        path = f"{self._root}/{_TAGS}/{key}"
-        with plain_errors(path, "writing tags"):
-            if tags:
-                temporary, fd = self._temporary()
-                try:
-                    _write_all(fd, json.dumps(dict(tags), ensure_ascii=False).encode())
-                    self._publish(key, path, temporary, fd, overwrite=True)
-                finally:
-                    _close_and_remove(fd, temporary)
-            elif replace:
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    os.unlink(path)
-
-    def _read_tags(self, key: str) -> dict[str, str]:
-        path = f"{self._root}/{_TAGS}/{key}"
-        with plain_errors(path, "reading tags"):
-            try:
-                with open(path, "rb") as file:
-                    found = json.loads(file.read())
-            except (FileNotFoundError, NotADirectoryError, ValueError):  # an index that cannot be read is no index
-                return {}
-        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
-
-    def _walk(self, root: str, folder: str, start: str, after: str) -> Iterator[tuple[str, str]]:
-        """(key, path) of every file below root/folder whose first name begins with start, in key order."""
-        for name, path in self._names(root, folder):
-            key = folder + name
-            if not name.startswith(start):
-                continue
-            if not name.endswith("/"):
-                if key > after:
-                    yield key, path
-            elif key > after or after.startswith(key):
-                yield from self._walk(root, key, "", after)
-
-    def _names(self, root: str, folder: str) -> Iterator[tuple[str, str]]:
-        """(name, path) directly in a folder; a folder's name ends in "/", as in keys, and sorts with it."""
-        path = f"{root}/{folder}"
-        found = []
-        with plain_errors(path, "listing"):
-            try:
-                with os.scandir(path) as entries:
-                    for entry in entries:
-                        if entry.is_symlink() and (entry.is_dir() or not self._inside(entry.path)):
-                            continue
-                        found.append((f"{entry.name}/" if entry.is_dir() else entry.name, entry.path))
-            except (FileNotFoundError, NotADirectoryError):
-                return
-        for name, child in sorted(found):
-            if folder or not name.startswith((_TMP, _TAGS)):
-                yield name, child
 
 
 def _entry(key: str, status: os.stat_result) -> Entry:
