@@ -25,6 +25,7 @@ from tensoryard.environment.spec import Recipe, environment_spec, recipe
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError
 
+pytestmark = pytest.mark.xdist_group("conda")  # one worker makes the channel
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 PREFIX = "/placehold_" + "x" * 200  # what conda replaces with the folder that a package is installed to
 
