@@ -156,7 +156,7 @@ def test_a_download_that_was_cut_off_fetches_only_what_is_missing(
     assert [path.name for path in back.iterdir()] == ["large"]
 
 
-@pytest.mark.parametrize("damage", [b"\0" * 200_000, DATA + b"more"])
+@pytest.mark.parametrize("damage", [b"\0" * 200_000, DATA + b"more"], ids=["zeros", "longer"])
 def test_a_part_that_a_disk_did_not_keep_is_fetched_again(
     blob_account: BlobAccount, entry: Entry, tmp_path: Path, cut_off: Callable[[int], Any], damage: bytes
 ) -> None:
