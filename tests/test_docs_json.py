@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from cli_runner import Tyard
 
+pytestmark = pytest.mark.xdist_group("docs_json")  # one worker makes the history, which the tests only read
 PAGE = (Path(__file__).parents[1] / "docs" / "json.md").read_text(encoding="utf-8")
 SECTIONS = {title: text for title, _, text in (part.partition("\n") for part in PAGE.split("\n## ")[1:])}
 
@@ -26,16 +28,18 @@ def names(value: Any, inside: tuple[str, ...] = ("stages", "tasks", "files", "pr
     return set()
 
 
-@pytest.fixture
-def history(cli: Tyard) -> Tyard:
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tyard]:
     """A workspace with a run, a model with an alias, and data."""
+    cli = Tyard(tmp_path_factory.mktemp("history"))
     run = cli.run("from tensoryard import Run; Run.get_context().log('a', 1); open('outputs/m', 'w').write('1')")
     cli("models", "register", "digits", "--run", run, "--path", "outputs/m")
     cli("models", "alias", "digits", "champion")
     (cli.folder / "images").mkdir()
     (cli.folder / "images" / "cat").touch()
     cli("data", "upload", "images")
-    return cli
+    yield cli
+    cli.close()
 
 
 @pytest.mark.parametrize(
