@@ -32,7 +32,7 @@ def mirror(tmp_path: Path) -> Iterator[Callable[[str, dict[str, bytes]], str]]:
         for file, data in files.items():
             (folder / file).write_bytes(data)
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"
 

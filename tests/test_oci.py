@@ -337,7 +337,7 @@ def test_a_login_is_exchanged_for_a_token(no_login: Path, entry: dict[str, str])
     from tensoryard.registry.oci_client import Client
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Tokens)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     host = f"127.0.0.1:{server.server_port}"
     write_config(no_login, {"auths": {host: entry}})
     client = Client(Place(host, "digits", "1"))
