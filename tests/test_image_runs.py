@@ -198,17 +198,49 @@ def test_the_driver_of_the_machine_is_seen_in_the_image(yard: Yard, six_image: E
     (tmp_path / "ldconfig").chmod(0o755)
     layout = yard.record(run, "launch/layout.json") | {"use_gpu": True}
     (folder / "launch" / "layout.json").write_text(json.dumps(layout))
-    program = (folder / "launch" / "in_image.py").read_text().replace('"/sbin/ldconfig"', f'"{tmp_path}/ldconfig"')
+    program = (folder / "launch" / "in_image.py").read_text()
+    program = program.replace('"/sbin/ldconfig"', f'"{tmp_path}/ldconfig"').replace('"/etc/cdi"', f'"{tmp_path}/cdi"')
+
+    def said(shows: str) -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", program, "python", "-c", shows],
+            env={"TYARD_RUN_DIR": str(folder), "PATH": os.environ["PATH"]},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout, done.stderr
+
     shows = "import os; path = os.environ['LD_LIBRARY_PATH']; print(path, open(path + '/libcuda.so.1').read())"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program, "python", "-c", shows],
-        env={"TYARD_RUN_DIR": str(folder), "PATH": os.environ["PATH"]},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == (f"{DRIVER} the driver\n", "")
+    assert said(shows) == (f"{DRIVER} the driver\n", "")
+
+    # What else `nvidia-ctk cdi generate --format=json` would say: in the shape of its answer on a machine with a GPU.
+    (tmp_path / "cdi").mkdir()
+    (tmp_path / "tool").write_text("a program")
+    mounts = [
+        {"hostPath": f"{tmp_path}/tool", "containerPath": "/usr/bin/nvidia-smi", "options": ["ro", "nosuid", "bind"]},
+        {"hostPath": f"{tmp_path}/tool", "containerPath": "/lib/firmware/nvidia/gsp.bin"},  # /lib is a link there
+        {"hostPath": f"{tmp_path}/libcuda.so.1", "containerPath": "/usr/lib/libcuda.so.535.54"},
+        {"hostPath": f"{tmp_path}/of-a-driver-that-is-gone", "containerPath": "/usr/bin/nvidia-debugdump"},
+    ]
+    node: dict[str, Any] = {"path": "/dev/null"}
+    spec = {
+        "cdiVersion": "0.5.0",
+        "kind": "nvidia.com/gpu",
+        "containerEdits": {"env": ["NVIDIA_VISIBLE_DEVICES=void"], "mounts": mounts},
+        "devices": [{"name": "all", "containerEdits": {"deviceNodes": [node]}}],
+    }
+    file = tmp_path / "cdi" / "nvidia.json"
+    file.write_text(json.dumps(spec))
+    shows = "import os, glob; print(open('/usr/bin/nvidia-smi').read(), os.environ['NVIDIA_VISIBLE_DEVICES'], "
+    shows += "os.path.exists('/lib/firmware'), glob.glob('/usr/lib/libcuda*'), glob.glob('/usr/bin/nvidia-d*'))"
+    assert said(shows) == ("a program void False [] []\n", "")
+    node["path"] = "/dev/nvidia-no-such"
+    file.write_text(json.dumps(spec))
+    assert f"`/dev/nvidia-no-such`, which {file} names, is not there" in said(shows)[1]
+    file.write_text("{}")
+    assert f"{file} is no file of CDI: KeyError: 'kind'" in said(shows)[1]
 
 
 @in_folder

@@ -6,7 +6,8 @@ Goes into the image of a run and becomes the command that it was given; standard
 The process, its parent and its signals stay what they are: only the files that it sees are others. They lie in a
 mount namespace of this process, which ends with the last process in it: nothing is left mounted, whatever was killed.
 Network, processes, /dev, /proc, /tmp and the run's folder are the machine's own. No security boundary.
-Source: man 7 mount_namespaces, man 7 user_namespaces, https://docs.kernel.org/filesystems/overlayfs.html
+Source: man 7 mount_namespaces, man 7 user_namespaces, https://docs.kernel.org/filesystems/overlayfs.html,
+https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 LDCONFIG = "/sbin/ldconfig"
 DRIVER = "/opt/nvidia-of-the-machine"
+CDI = ("/etc/cdi", "/var/run/cdi")
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG = 1
@@ -62,9 +64,12 @@ def main(argv: list[str]) -> int:
         os.makedirs(os.path.join(run_dir, "home"), exist_ok=True)
         libraries = driver_libraries(of_ldconfig()) if layout["use_gpu"] else {}
         named = [os.environ[name] for name in FOLDERS_NAMED if os.environ.get(name)]
-        enter(folder, outermost([*OF_THE_MACHINE, *named, *asked["mounts"], run_dir]), libraries)
+        paths = outermost([*OF_THE_MACHINE, *named, *asked["mounts"], run_dir])
+        described, variables = of_cdi(CDI) if layout["use_gpu"] else ({}, {})
+        enter(folder, paths, {**libraries, **placeable(described, folder, paths)})
         os.chdir(where)
         environment = environment_of(os.environ, image["environment"], set(asked["variables"]))
+        environment.update((name, value) for name, value in variables.items() if name not in asked["variables"])
         environment["HOME"] = os.path.join(run_dir, "home")
         if libraries:
             # Before the image's own: a driver fits the kernel module of its machine and no other.
@@ -136,6 +141,48 @@ def driver_libraries(listing: str) -> dict[str, str]:
     return found
 
 
+def of_cdi(folders: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """
+    What the machine's CDI files say of NVIDIA's GPUs: files by their places in an image, and variables.
+
+    Libraries are left out: `driver_libraries` has them by the names that they are loaded by. Only JSON is read, as
+    Python's library reads no YAML. Raises CannotEnterError for a device that is not there.
+    """
+    files: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    names = [os.path.join(folder, name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)]
+    for name in sorted(name for name in names if name.endswith(".json")):
+        try:
+            with open(name, encoding="utf-8") as file:
+                spec = json.load(file)
+            if spec["kind"] != "nvidia.com/gpu":
+                continue
+            devices = [one for one in spec["devices"] if one["name"] == "all"] or spec["devices"]
+            for edits in (spec.get("containerEdits", {}), *(one["containerEdits"] for one in devices)):
+                for node in edits.get("deviceNodes", ()):
+                    if not os.path.exists(node["path"]):  # /dev is the machine's own
+                        raise CannotEnterError(
+                            f"use_gpu is set, and `{node['path']}`, which {name} names, is not there"
+                        )
+                for one in edits.get("mounts", ()):
+                    if ".so" not in os.path.basename(one["hostPath"]) and os.path.exists(one["hostPath"]):
+                        files[os.path.normpath(one["containerPath"])] = one["hostPath"]
+                variables.update(line.split("=", 1) for line in edits.get("env", ()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CannotEnterError(f"{name} is no file of CDI: {type(error).__name__}: {error}") from None
+    return files, variables
+
+
+def placeable(files: Mapping[str, str], folder: str, paths: Sequence[str]) -> dict[str, str]:
+    """Those files of the machine that these paths do not bring, and to whose places no link of the image leads."""
+    from_above = layers_of(folder)
+    return {
+        place: source
+        for place, source in files.items()
+        if link_above(from_above, place) is None and not any(f"{place}/".startswith(f"{path}/") for path in paths)
+    }
+
+
 def enter(folder: str, paths: Sequence[str], files: Mapping[str, str]) -> None:
     """
     Give this process the files of an image, with these paths of the machine where they are.
@@ -150,9 +197,7 @@ def enter(folder: str, paths: Sequence[str], files: Mapping[str, str]) -> None:
     if os.getppid() != parent:
         raise CannotEnterError("its supervisor is gone")
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    layers = os.path.join(folder, "layers")
-    numbers = sorted(map(int, os.listdir(layers)), reverse=True)
-    from_above = [os.path.join(layers, str(number)) for number in numbers]
+    from_above = layers_of(folder)
     places = {path: path for path in paths} | dict(files)
     opened = [(os.open(source, os.O_PATH), place) for place, source in places.items()]
     work = os.path.join(folder, "work")
@@ -165,8 +210,8 @@ def enter(folder: str, paths: Sequence[str], files: Mapping[str, str]) -> None:
     for place, source in places.items():
         make_place(f"{work}/upper", place, source, from_above)
     # By short names: the kernel takes one page of options, and images have up to 127 layers.
-    os.chdir(layers)
-    lower = ":".join(map(str, numbers))
+    os.chdir(os.path.join(folder, "layers"))
+    lower = ":".join(map(os.path.basename, from_above))
     overlay = f"lowerdir={lower},upperdir={work}/upper,workdir={work}/scratch"
     mount("overlay", f"{work}/merged", "overlay", 0, overlay)
     mount("/proc", f"{work}/merged/proc", None, MS_BIND | MS_REC)
@@ -205,16 +250,29 @@ def make_place(layer: str, path: str, source: str, from_above: Sequence[str]) ->
 
     from_above: the layers of the image. Raises CannotEnterError where the way to the path is a link in the image.
     """
-    above = os.path.dirname(path)
-    while above != "/":
-        if is_link(from_above, above):
-            raise CannotEnterError(f"`{path}` is needed in it, and its `{above}` is a link to elsewhere")
-        above = os.path.dirname(above)
+    if link := link_above(from_above, path):
+        raise CannotEnterError(f"`{path}` is needed in it, and its `{link}` is a link to elsewhere")
     if os.path.isdir(source):
         os.makedirs(layer + path, exist_ok=True)
     else:
         os.makedirs(os.path.dirname(layer + path), exist_ok=True)
         os.close(os.open(layer + path, os.O_CREAT, 0o644))
+
+
+def layers_of(folder: str) -> list[str]:
+    """The layers of an unpacked image, the topmost first."""
+    layers = os.path.join(folder, "layers")
+    return [os.path.join(layers, str(number)) for number in sorted(map(int, os.listdir(layers)), reverse=True)]
+
+
+def link_above(from_above: Sequence[str], path: str) -> str | None:
+    """The folder on the way to a path that is a link in an image, or None."""
+    above = os.path.dirname(path)
+    while above != "/":
+        if is_link(from_above, above):
+            return above
+        above = os.path.dirname(above)
+    return None
 
 
 def is_link(from_above: Sequence[str], path: str) -> bool:
