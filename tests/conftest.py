@@ -4,9 +4,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,28 @@ def pytest_internalerror(excrepr: object) -> None:
     """A worker that broke has lost its tests: the others stop too, and its reason is the last thing said."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         pytest.exit(f"pytest broke, so not every test was run: {str(excrepr)[-4000:]}", returncode=3)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    """A worker breaks at a name that is not UTF-8 in what a test says or logs: it is sent with its bytes' numbers."""
+    return _sendable((yield))  # type: ignore[no-any-return]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_warning_recorded(warning_message: warnings.WarningMessage) -> None:
+    """The same of a warning."""
+    text = str(warning_message.message)
+    if _sendable(text) != text:
+        warning_message.message = UserWarning(_sendable(text))
+
+
+def _sendable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {name: _sendable(inner) for name, inner in value.items()}
+    return type(value)(map(_sendable, value)) if type(value) in (list, tuple) else value
 
 
 @pytest.hookimpl(wrapper=True)
