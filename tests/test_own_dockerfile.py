@@ -14,7 +14,7 @@ from tensoryard.environment import ImageSpec
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_folders import files_of
 from tensoryard.environment.venv import VenvBuilder
-from tensoryard.errors import NotFoundError
+from tensoryard.errors import JobError, NotFoundError
 from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import parse_place
 from tensoryard.store.file import FileStore
@@ -111,3 +111,9 @@ def test_a_base_that_is_not_there_is_named_with_its_line(
     with pytest.raises(NotFoundError, match=f"Dockerfile:1: FROM: .* has no `own/gone@{digest}` any more") as raised:
         elsewhere.ensure_recipe(SIX, edited, print)
     assert "`tyard env update job.yaml`" in str(raised.value.hint)
+
+
+def test_a_dockerfile_that_is_not_there_is_named(images: ImageBuilder, tmp_path: Path) -> None:
+    image = ImageSpec(dockerfile="docker/gpu", context="none", folder=str(tmp_path))
+    with pytest.raises(JobError, match="dockerfile: `docker/gpu` cannot be read in the job's source: No such file"):
+        images.ensure_recipe(SIX, image, print)

@@ -16,6 +16,7 @@ from tensoryard.environment.dockerfile_bases import Bases, bases, renamed
 from tensoryard.environment.image import parse_reference
 from tensoryard.environment.image_inputs import check_is_there, resolve, spec_key
 from tensoryard.environment.image_records import Change, ImageRecords
+from tensoryard.errors import JobError
 
 
 class Pinned(NamedTuple):
@@ -105,7 +106,12 @@ def update(image: ImageSpec, records: ImageRecords) -> tuple[Change, ...]:
 
 
 def _text(image: ImageSpec) -> str:
-    return (Path(image.folder) / image.dockerfile).read_text(encoding="utf-8", errors="surrogateescape")
+    try:
+        return (Path(image.folder) / image.dockerfile).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise JobError(
+            f"dockerfile: `{image.dockerfile}` cannot be read in the job's source: {error.strerror}"
+        ) from None
 
 
 def _key(name: str) -> str:
