@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from launching import Yard, wait_until
+from launching import Yard, in_a_folder, wait_until
 from tensoryard.azureml.core import ComputeTarget, Datastore, Experiment, Model, Run, ScriptRunConfig, Workspace
 from tensoryard.azureml.core.compute_target import ComputeTargetException
 from tensoryard.azureml.core.runconfig import MpiConfiguration, TensorflowConfiguration
@@ -73,6 +73,7 @@ def completed(ws: Workspace, estimator: Callable[..., TensorFlow], **arguments: 
 
 
 class TestEstimator:
+    @in_a_folder
     def test_values_of_script_params_are_passed_as_str_makes_them(
         self, ws: Workspace, estimator: Callable[..., TensorFlow], tmp_path: Path
     ) -> None:
@@ -132,6 +133,7 @@ class TestEstimator:
             ({"compute_target": 3}, JobError, "compute_target: got 3", None),
         ],
     )
+    @in_a_folder
     def test_mistakes_are_told_with_what_to_do(
         self, yard: Yard, arguments: dict[str, Any], error: type[TensoryardError], message: str, hint: str | None
     ) -> None:
@@ -141,6 +143,7 @@ class TestEstimator:
         assert message in caught.value.message
         assert hint is None or hint in (caught.value.hint or "")
 
+    @in_a_folder
     def test_what_azure_ml_was_told_not_to_do_is_accepted(self, estimator: Callable[..., TensorFlow]) -> None:
         estimator(use_docker=False, user_managed=False, shm_size=None, environment_definition=None).job("test")
 
@@ -157,6 +160,7 @@ class TestEstimator:
             ({"image": "python:3.11"}, (None, None, "python:3.11")),
         ],
     )
+    @in_a_folder
     def test_azure_ml_s_names_for_images_are_ours(
         self, estimator: Callable[..., TensorFlow], arguments: dict[str, Any], expected: tuple[str | None, ...]
     ) -> None:
@@ -164,12 +168,14 @@ class TestEstimator:
         assert (job.runtime, job.base_image, job.image) == expected
         assert job.in_image
 
+    @in_a_folder
     def test_the_older_name_of_the_requirements_file_works(self, yard: Yard) -> None:
         source = yard.source("")
         (source / "requirements.txt").write_text("numpy\n")
         est = TensorFlow(source, entry_script="train.py", pip_requirements_file_path="requirements.txt")
         assert est.job("test").pip_requirements_file == "requirements.txt"
 
+    @in_a_folder
     def test_layouts_are_those_of_a_job(self, estimator: Callable[..., TensorFlow]) -> None:
         servers = TensorflowConfiguration()
         servers.worker_count = 2
@@ -247,6 +253,7 @@ class TestEstimator:
         run.download_file("logs/worker-0.log", "log")
         assert Path("log").read_text().splitlines() == ["['b']", "['a', 'part']", "['mnist']"]
 
+    @in_a_folder
     def test_script_run_config_passes_its_arguments_in_order(self, ws: Workspace, yard: Yard) -> None:
         source = yard.source(MODEL_SCRIPT)
         arguments = ["--n", 5, "-v", "--negative", -3, "positional", "--flag"]
@@ -256,6 +263,7 @@ class TestEstimator:
         run.download_file("outputs/argv.json", "argv.json")
         assert msgspec.json.decode(Path("argv.json").read_bytes()) == [str(word) for word in arguments]
 
+    @in_a_folder
     def test_script_run_config_takes_its_nodes_from_the_distribution(self, yard: Yard) -> None:
         source = yard.source("")
         mpi = ScriptRunConfig(source, "train.py", distributed_job_config=MpiConfiguration(2, node_count=2)).job(
@@ -322,6 +330,7 @@ class TestRun:
             "Completed",
         ]
 
+    @in_a_folder
     def test_a_failed_run_raises_its_reason_and_the_end_of_its_log(
         self, ws: Workspace, estimator: Callable[..., TensorFlow]
     ) -> None:
@@ -344,6 +353,7 @@ class TestRun:
         run.cancel()
         assert run.wait_for_completion()["status"] == "Canceled"
 
+    @in_a_folder
     def test_a_waiting_run_is_queued_as_azure_ml_calls_it(
         self, ws: Workspace, estimator: Callable[..., TensorFlow]
     ) -> None:
@@ -355,6 +365,7 @@ class TestRun:
         assert second.wait_for_completion()["status"] == "Completed"
 
     @pytest.mark.parametrize("show_output", [False, True])
+    @in_a_folder
     def test_waiting_brings_a_killed_controller_back(
         self, ws: Workspace, yard: Yard, estimator: Callable[..., TensorFlow], show_output: bool
     ) -> None:
@@ -368,6 +379,7 @@ class TestRun:
         assert run.wait_for_completion(show_output=show_output)["status"] == "Completed"
         assert len(yard.controllers) > 1
 
+    @in_a_folder
     def test_waiting_from_a_thread_works(self, ws: Workspace, estimator: Callable[..., TensorFlow]) -> None:
         run = Experiment(ws, "test").submit(estimator())
         seen: list[str] = []
@@ -449,6 +461,7 @@ class TestRun:
         with pytest.raises(UsageError, match="leave it out"):
             next(runs.get_runs(type="azureml.scriptrun"))
 
+    @in_a_folder
     def test_logging_from_outside_of_the_script_is_answered_with_where_to(
         self, ws: Workspace, estimator: Callable[..., TensorFlow]
     ) -> None:
@@ -457,6 +470,7 @@ class TestRun:
             run.log("loss", 0.5)  # type: ignore[attr-defined]
         run.wait_for_completion()
 
+    @in_a_folder
     def test_a_run_that_is_not_there_names_the_nearest(
         self, ws: Workspace, estimator: Callable[..., TensorFlow]
     ) -> None:
@@ -475,6 +489,7 @@ class TestRun:
         Run.get_context().log("loss", 0.5)
         assert capsys.readouterr().out == "loss: 0.5\n"
 
+    @in_a_folder
     def test_run_details_prints_where_a_run_stands(
         self, ws: Workspace, estimator: Callable[..., TensorFlow], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -557,6 +572,7 @@ class TestModel:
         with pytest.raises(TensoryardError):
             model.download("one.txt")
 
+    @in_a_folder
     def test_a_path_that_the_run_does_not_have_is_told(
         self, ws: Workspace, estimator: Callable[..., TensorFlow]
     ) -> None:
