@@ -27,7 +27,7 @@ MOST_BYTES = 65536
 """Most that Azure takes as custom data or as user data, before base64."""
 
 PROGRAMS = "/usr/local/sbin/tyard"
-"""Start of the paths of Slurm's programs on the head: tyard-resume, tyard-suspend, tyard-fail."""
+"""Start of the paths of Slurm's programs on the head: tyard-resume, tyard-suspend, tyard-fail, tyard-job-start."""
 
 NODE_IMAGES = "/mnt/tensoryard/images"
 """Where a node keeps images of runs: on its temp disk where it has one, which Azure's images mount at /mnt."""
@@ -114,6 +114,7 @@ CONTEXTS = {
             _program("resume"),
             _program("suspend"),
             _program("fail"),
+            File(path=f"{PROGRAMS}-job-start", template="tyard-job-start.sh.j2", runs=True),
             _unit("tyard-reconcile.service"),
             _unit("tyard-reconcile.timer"),
             _unit("tyard-controller.service"),

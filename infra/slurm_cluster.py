@@ -46,5 +46,6 @@ def slurm_config(settings: Settings, head_host: str, head_address: str, *, new: 
         resume_program=f"{node_config.PROGRAMS}-resume",
         suspend_program=f"{node_config.PROGRAMS}-suspend",
         resume_fail_program=f"{node_config.PROGRAMS}-fail",
+        job_start_program=f"{node_config.PROGRAMS}-job-start",
         suspend_timeout_s=SUSPEND_TIMEOUT_S,
     )

@@ -74,6 +74,7 @@ class SlurmConfig:
     resume_program: str | None = None
     suspend_program: str | None = None
     resume_fail_program: str | None = None
+    job_start_program: str | None = None
     resume_timeout_s: int = 900
     suspend_time_s: int = 300
     suspend_timeout_s: int = 120

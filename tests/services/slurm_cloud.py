@@ -112,6 +112,10 @@ class CloudCluster(SlurmCluster):
             program = self._folder("programs") / what
             program.write_text(_PROGRAM.format(environ=self._program_environ, python=sys.executable, what=what))
             program.chmod(0o755)
+        (self.folder / "programs" / "job-start").write_text(
+            node_config.render("head", "tyard-job-start.sh.j2").replace("\n", f"\n{self._program_environ}\n", 1)
+        )
+        (self.folder / "programs" / "job-start").chmod(0o755)
         scripts = yaml.safe_load(node_config.cloud_config("worker"))["write_files"]
         for name in ("tyard-node", "tyard-events"):
             (text,) = (file["content"] for file in scripts if file["path"] == f"/usr/local/sbin/{name}")
@@ -140,6 +144,7 @@ class CloudCluster(SlurmCluster):
             resume_program=str(programs / "resume"),
             suspend_program=str(programs / "suspend"),
             resume_fail_program=str(programs / "fail"),
+            job_start_program=str(programs / "job-start"),
             resume_timeout_s=15,
             suspend_time_s=6,
             suspend_timeout_s=4,
