@@ -79,6 +79,10 @@ def test_what_azure_refuses_stands_in_the_nodes_reason(
     # Not at once: Azure would be asked again and again.
     assert "try again" not in cloud.tyard("node", "reconcile")
     assert states(cloud)["node-1"].startswith("DOWN")
+    # At its ResumeTimeout Slurm comes to the node too, with a reason of its own. Nothing has failed to come up.
+    wait_until(cloud, lambda: "fail node-1" in cloud.log and reason(cloud, "node-1").startswith("tyard: "))
+    assert reason(cloud, "node-1") == "tyard: quota NCASv3_T4 0 of 3 vCPUs in use, 4 more needed"
+    assert json.loads((cloud.folder / "nodes" / "node-never-came-up.json").read_text()) == {}
 
 
 def test_a_node_that_never_comes_up_three_times_waits_for_a_person(cloud: CloudCluster, tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ does not agree. Every one may be cut off at any line and called again.
 """
 
 import json
+import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tensoryard.nodes import REASON, Machine, Machines, Problem, cluster_of, slurm
 from tensoryard.nodes.examine import KEPT_DOWN, LIMITS, Finding, Limits, examine
@@ -31,6 +33,7 @@ class Programs:
         self._cluster = cluster
         self._machines = machines
         self._failures = state / f"{cluster}-never-came-up.json"
+        self._refusals = state / f"{cluster}-refused.json"
         self._log = log
         self._limits = limits
 
@@ -41,6 +44,11 @@ class Programs:
             # A job may have been canceled meanwhile, and its node be on its way down by itself.
             waiting = {node.name for node in self._nodes() if "POWERING_UP" in node.flags}
             self._down({name: problem.words for name, problem in problems.items() if name in waiting})
+        known = _read(self._refusals)
+        refused = {name: words for name, words in known.items() if name not in names}
+        refused |= {name: problem.words for name, problem in problems.items()}
+        if refused != known:
+            _write(self._refusals, refused)
         return problems
 
     def suspend(self, names: Sequence[str]) -> bool:
@@ -56,17 +64,19 @@ class Programs:
     def fail(self, names: Sequence[str]) -> None:
         """Tell why nodes did not come up in time, and delete their machines."""
         machines = {machine.node: machine for machine in self._machines.all() if machine.node in names}
-        failures = self._read_failures()
+        # Slurm comes to these too at its ResumeTimeout, and has then put its own reason in the place of ours.
+        refused = {name: words for name, words in _read(self._refusals).items() if name not in machines}
+        failures = _read(self._failures)
         reasons = {}
         for name in names:
+            if name in refused:
+                reasons[name] = refused[name]
+                continue
             failures[name] = failures.get(name, 0) + 1
             reasons[name] = _why_it_never_came_up(machines.get(name))
-        self._failures.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._failures.with_suffix(".draft")
-        draft.write_text(json.dumps(failures, sort_keys=True))
-        draft.replace(self._failures)
+        _write(self._failures, failures)
         self.suspend(names)
-        kept = {name for name in names if failures[name] >= _MOST_FAILURES}
+        kept = {name for name in names if name not in refused and failures[name] >= _MOST_FAILURES}
         for name in kept:
             reasons[name] = f"{reasons[name]}, {failures[name]} times in a row"
         self._down({name: words for name, words in reasons.items() if name not in kept})
@@ -134,17 +144,25 @@ class Programs:
     def _nodes(self) -> list[slurm.SlurmNode]:
         return [node for node in slurm.nodes() if cluster_of(node.name) == self._cluster]
 
-    def _read_failures(self) -> dict[str, int]:
-        with suppress(OSError, ValueError):
-            return {str(name): int(count) for name, count in json.loads(self._failures.read_text()).items()}
-        return {}
-
     def _forget(self, names: set[str]) -> None:
         """Nodes that came up have not failed in a row."""
-        failures = self._read_failures()
+        failures = _read(self._failures)
         if failures.keys() & names:
-            kept = {name: count for name, count in failures.items() if name not in names}
-            self._failures.write_text(json.dumps(kept, sort_keys=True))
+            _write(self._failures, {name: count for name, count in failures.items() if name not in names})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What is known of nodes, by their names."""
+    with suppress(OSError, ValueError):
+        return dict(json.loads(path.read_text()))
+    return {}
+
+
+def _write(path: Path, known: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(known, sort_keys=True))
+    draft.replace(path)
 
 
 def _why_it_never_came_up(machine: Machine | None) -> str:
