@@ -112,14 +112,11 @@ class CloudCluster(SlurmCluster):
             program = self._folder("programs") / what
             program.write_text(_PROGRAM.format(environ=self._program_environ, python=sys.executable, what=what))
             program.chmod(0o755)
-        (self.folder / "programs" / "job-start").write_text(
-            node_config.render("head", "tyard-job-start.sh.j2").replace("\n", f"\n{self._program_environ}\n", 1)
-        )
-        (self.folder / "programs" / "job-start").chmod(0o755)
-        scripts = yaml.safe_load(node_config.cloud_config("worker"))["write_files"]
         for name in ("tyard-node", "tyard-events"):
-            (text,) = (file["content"] for file in scripts if file["path"] == f"/usr/local/sbin/{name}")
-            (self._folder("scripts") / name).write_text(text)
+            (self._folder("scripts") / name).write_text(_script("worker", name))
+        starts_jobs = self.folder / "programs" / "job-start"
+        starts_jobs.write_text(_script("head", "tyard-job-start").replace("\n", f"\n{self._program_environ}\n", 1))
+        starts_jobs.chmod(0o755)
         super()._lay_out()
         # The bridge has its address by now.
         head = str(self.network.network_address + 1)
@@ -171,6 +168,13 @@ class CloudCluster(SlurmCluster):
             if machine["tags"].get("slurm-node") == node and self.azure.nodes.get(name):
                 return name, machine["tags"]
         return node, {}
+
+
+def _script(kind: node_config.Kind, name: str) -> str:
+    """A script of a machine, as its cloud-config writes it."""
+    files = yaml.safe_load(node_config.cloud_config(kind))["write_files"]
+    (text,) = (file["content"] for file in files if file["path"] == f"/usr/local/sbin/{name}")
+    return str(text)
 
 
 class Metadata:
