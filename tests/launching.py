@@ -169,15 +169,18 @@ class Yard:
     def leftovers(self, run: RunRecord) -> list[str]:
         return [command for _, command in self.processes(run)]
 
+    def left(self) -> list[tuple[int, str]]:
+        """(pid, command line) of processes of any run or controller of the workspace."""
+        mark = os.fsencode(self.workspace.root)
+        return [(pid, command) for pid, command, environ in all_processes() if mark in environ + command.encode()]
+
     def close(self) -> None:
         for process in self.controllers:
             process.kill()
             process.join()
-        mark = os.fsencode(self.workspace.root)
-        for pid, command, environ in all_processes():
-            if mark in environ + command.encode():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        for pid, _ in self.left():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def lay_out_by_hand(folder: Path, files: dict[str, str], scripts: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def pack(interpreter: Path) -> Iterator[Pack]:
         process.terminate()
 
 
+@cache
 def of_program(rule: str) -> list[Declared]:
     return declare(PROGRAMS, None, {"azure-native:location": "westeurope", "rule": rule})
 

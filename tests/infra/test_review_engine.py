@@ -23,9 +23,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGc2Qf3aPzWkE2p5nY0bT1fR4sVd6hJ8kLmN9
 KINDS = {"create": "created", "update": "changed", "replace": "replaced", "delete": "removed"}
 
 CHANGES: dict[str, dict[str, Any]] = {
-    "in place": {"storageRedundancy": "ZRS"},
-    "more nodes": {"maxNodes": 8},
-    "policies of their own": {"modelsImmutableDays": 30, "blobVersioning": True},
+    "in place": {"storageRedundancy": "ZRS", "maxNodes": 8, "modelsImmutableDays": 30, "blobVersioning": True},
     "private endpoints": {"privateEndpoints": True, "registrySku": "Premium"},
 }
 

@@ -337,17 +337,31 @@ def test_what_the_cluster_can_never_give_is_refused_before_anything_is_made(slur
     assert list(yard.workspace.store.children("runs/")) == []
 
 
-def test_forty_runs_at_once_come_to_their_end_with_one_squeue_a_poll(slurm: SlurmCluster, yard: Yard) -> None:
+def test_of_two_hundred_runs_at_once_none_is_lost_and_none_runs_twice(slurm: SlurmCluster, yard: Yard) -> None:
+    """All wait for somebody else's job; most are canceled there, and the others come to their end."""
+    others = occupy(slurm)
     target = SlurmTarget(SlurmOptions(skip_directives=("exclusive", "mem")))
-    runs = [yard.submit("open('outputs/done', 'w').write('x')", compute_target=target) for _ in range(40)]
+    runs = [yard.submit("open('outputs/done', 'a').write('x')", compute_target=target) for _ in range(200)]
     slurm.forget_asked()
     began = time.monotonic()
-    yard.serve()
-    took = time.monotonic() - began
-    assert {run.state().stage for run in runs} == {"Completed"}
-    asked = slurm.asked()
-    assert asked["REQUEST_SUBMIT_BATCH_JOB"] == 40
-    assert asked["REQUEST_JOB_INFO"] <= took / SOONEST_S + 2
+    controller = yard.start_controller()
+    wait_until(lambda: slurm.asked().get("REQUEST_SUBMIT_BATCH_JOB") == 200, "Slurm has a job of every run")
+
+    canceled, kept = runs[40:], runs[:40]
+    for run in canceled:
+        run.request_cancel()
+    wait_until(lambda: all(run.state().stage == "Canceled" for run in canceled), "those are canceled")
+    slurm.run("scancel", others)
+    controller.join()
+
+    asked, took = slurm.asked(), time.monotonic() - began
+    assert {run.state().stage for run in kept} == {"Completed"}
+    assert [yard.text(run, "outputs/done") for run in kept] == ["x"] * 40
+    assert not any(run.store.stat(run.key("outputs/done")) for run in canceled)
+    assert asked["REQUEST_SUBMIT_BATCH_JOB"] == 200
+    assert asked["REQUEST_JOB_INFO"] <= took / SOONEST_S + 3
+    assert slurm.jobs() == []
+    assert yard.left() == []
 
 
 def test_outputs_of_many_small_files_are_listed_and_kept(slurm: SlurmCluster, yard: Yard) -> None:
