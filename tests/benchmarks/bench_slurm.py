@@ -1,14 +1,13 @@
 """
 What Tensoryard adds to Slurm, on a real one of three simulated nodes on this machine; as root.
 
-    python tests/benchmarks/bench_slurm.py [--repeats 9] [--runs 200] [--waiting 1000] [--files 100000] [--horovod 3]
+    python tests/benchmarks/bench_slurm.py [--repeats 9] [--runs 200] [--waiting 1000] [--files 100000]
 
 - from `tyard run` to a job that sbatch took, environment cached (budget 1 s)
 - from the start of the batch script to train.py's first line, beside an sbatch script written by hand (budget 0.3 s)
 - so many runs queued at once and seen to their end: squeue calls (budget: one a poll), the controller's peak memory
 - the controller's memory with so many runs that wait (budget 150 MiB with 1,000)
 - a run that leaves so many small outputs, and how long they take to list
-- a Horovod step on two nodes, by `tyard run` and by an sbatch script with mpirun (budget 2%)
 """
 
 import argparse
@@ -43,20 +42,6 @@ while stat(stat(pid)[1][1])[0] != "slurmstepd":
     pid = int(stat(pid)[1][1])
 print("SINCE", now - int(stat(pid)[1][19]) / os.sysconf("SC_CLK_TCK"), flush=True)
 """
-STEPS = """
-import time
-import horovod.tensorflow as hvd, tensorflow as tf
-hvd.init()
-tf.config.threading.set_intra_op_parallelism_threads(1)
-values = tf.random.normal([250_000])
-times = []
-for _ in range(300):
-    began = time.perf_counter()
-    hvd.allreduce(tf.tanh(values))
-    times.append(time.perf_counter() - began)
-if hvd.rank() == 0:
-    print("STEP", sorted(times[50:])[125] * 1000, flush=True)
-"""
 ON_SLURM = SlurmTarget(SlurmOptions())
 
 
@@ -66,7 +51,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--waiting", type=int, default=1000)
     parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--horovod", type=int, default=3)
     given = parser.parse_args()
     cluster = SlurmCluster()
     os.environ |= {"SLURM_CONF": str(cluster.conf), "PATH": cluster.environ["PATH"]}
@@ -78,8 +62,6 @@ def main() -> None:
             many(Path(work), cluster, given.runs)
             waiting(Path(work), cluster, given.waiting)
             many_files(Path(work), given.files)
-            if given.horovod:
-                horovod(Path(work), cluster, given.horovod)
     finally:
         cluster.close()
 
@@ -169,29 +151,6 @@ def many_files(work: Path, count: int) -> None:
     assert len(listed.files) == count
     written, listed_in = (seconds.get(stage, 0.0) for stage in ("Running", "Post-processing"))
     print(f"{count} outputs: written in {written:.1f} s, listed in {listed_in:.1f} s", flush=True)
-
-
-def horovod(work: Path, cluster: SlurmCluster, repeats: int) -> None:
-    job = work / "horovod"
-    (job / ".tensoryard").mkdir(parents=True)
-    (job / "train.py").write_text(STEPS)
-    fields = "experiment: steps\nentry_script: train.py\ncompute_target: {slurm: {}}\n"
-    (job / "job.yaml").write_text(f"{fields}distributed_training: mpi\nnode_count: 2\n")
-    python = VenvBuilder().ensure(environment_spec(way="mpi"), print).python
-    by_hand = job / "by-hand.sh"
-    by_hand.write_text(
-        f"#!/bin/bash\n#SBATCH --exclusive --nodes=2 --ntasks-per-node=1 --wait --output={work}/steps.out\n"
-        f"mpirun --allow-run-as-root --bind-to none --map-by ppr:1:node -np 2 {python} train.py\n"
-    )
-    ours, theirs = [], []
-    for _ in range(repeats):
-        argv = [sys.executable, "-m", "tensoryard", "run"]
-        said = subprocess.run(argv, cwd=job, capture_output=True, text=True, check=True).stdout
-        ours.append(number(said, "STEP"))
-        subprocess.run(["sbatch", str(by_hand)], cwd=job, capture_output=True, check=True)
-        theirs.append(number((work / "steps.out").read_text(), "STEP"))
-    mine, bare = statistics.median(ours), statistics.median(theirs)
-    print(f"Horovod step on two nodes, median of {repeats} turns: tyard {mine:.2f} ms, mpirun {bare:.2f} ms")
 
 
 def number(text: str, word: str) -> float:
