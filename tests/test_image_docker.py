@@ -95,7 +95,7 @@ def test_what_docker_says_of_a_build_that_fails_is_told(base_image: str, tmp_pat
 
 def test_a_daemon_that_is_away_is_named(base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-daemon")
-    with pytest.raises(EnvironmentBuildError, match="[Cc]annot connect to the Docker daemon"):
+    with pytest.raises(EnvironmentBuildError, match=r"[Cc]annot connect to the Docker daemon"):
         ImageBuilder(VenvBuilder(tmp_path)).ensure_recipe(
             Recipe(name="bare", python="3.11"), ImageSpec(base=base_image), print
         )
