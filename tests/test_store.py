@@ -345,8 +345,8 @@ def test_a_writer_killed_while_it_appends_leaves_whole_records(store: Store) -> 
         os.kill(writer.pid or 0, signal.SIGKILL)
         writer.join()
 
-    data = store.read("log")
-    assert data == record * (len(data) // len(record))
+    # No comparison: pytest would take ten minutes to say how half a million bytes differ.
+    assert store.read("log").replace(record, b"").decode() == ""
 
 
 def test_a_reader_never_sees_half_of_a_replaced_value(store: Store, processes: Processes) -> None:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -318,3 +319,32 @@ def test_equal_files_are_kept_once(files: FileStore, tmp_path: Path) -> None:
     assert (first[1].key, first[1].size_bytes) == (second[1].key, second[1].size_bytes)
     assert first[1].etag != second[1].etag
     assert [entry.key for entry in files.list("objects/")] == [content(first[0])]
+
+
+def test_a_writer_killed_between_two_pages_of_a_record_leaves_nothing_of_it(
+    files: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel writes page by page, and looks for a kill after each."""
+    record = b"x" * 199 + b"\n"
+    written = os.write
+
+    def killed_at_the_page(fd: int, data: bytes) -> int:
+        page = -os.fstat(fd).st_size % 4096
+        if 0 < page < len(data):
+            written(fd, data[:page])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return written(fd, data)
+
+    def write() -> None:
+        monkeypatch.setattr(os, "write", killed_at_the_page)
+        while True:
+            files.append("log", record)
+
+    writer = multiprocessing.get_context("fork").Process(target=write)
+    writer.start()
+    writer.join()
+    whole = 4096 // 200
+
+    assert files.read("log") == record * whole
+    assert files.append("log", record) == whole * 200
+    assert files.read("log") == record * (whole + 1)

@@ -20,6 +20,7 @@ from pathlib import Path
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError, VerificationError
 from tensoryard.store import Entry, Sent, file_list
 from tensoryard.store.disk import open_file, plain_errors
+from tensoryard.store.file_append import note, whole_bytes
 from tensoryard.store.file_renew import remove_seen, renew
 from tensoryard.store.file_tags import Tags
 from tensoryard.store.keys import check_key
@@ -119,17 +120,21 @@ class FileStore:
                     before = os.fstat(fd)
                     if before.st_nlink == 0:  # deleted or replaced while this waited for its turn
                         continue
-                    if at is not None and before.st_size != at:
-                        if before.st_size == at + len(data) and os.pread(fd, len(data), at) == data:
+                    start = whole_bytes(fd, before.st_size)
+                    if start != before.st_size:
+                        os.ftruncate(fd, start)
+                    if at is not None and start != at:
+                        if start == at + len(data) and os.pread(fd, len(data), at) == data:
                             return at
-                        raise AlreadyExistsError(f"`{key}`: has {before.st_size} bytes, and not {at} to append to")
+                        raise AlreadyExistsError(f"`{key}`: has {start} bytes, and not {at} to append to")
+                    note(fd, start, len(data))
                     try:
                         if os.write(fd, data) != len(data):
                             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     except OSError:
-                        os.ftruncate(fd, before.st_size)
+                        os.ftruncate(fd, start)
                         raise
-                    return before.st_size
+                    return start
                 finally:
                     os.close(fd)
         raise _unsteady(path)
@@ -146,7 +151,7 @@ class FileStore:
                 status = os.fstat(fd)
                 if not stat.S_ISREG(status.st_mode):
                     raise _absent(key)
-                wanted = max(0, status.st_size - offset)
+                wanted = max(0, whole_bytes(fd, status.st_size) - offset)
                 if length is not None:
                     wanted = min(wanted, length)
                 data = os.pread(fd, wanted, offset)
