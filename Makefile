@@ -24,7 +24,7 @@ test-infra:
 	@for tool in checkov cloud-init policy-pack; do tools/tool-venv $$tool >/dev/null || exit 1; done
 	nice $(BIN)/pytest --numprocesses 2 --dist loadfile tests/infra
 test-rest:
-	nice $(BIN)/pytest --numprocesses 4 --dist loadgroup --ignore tests/infra --ignore tests/slurm
+	nice $(BIN)/pytest --numprocesses 3 --dist loadgroup --ignore tests/infra --ignore tests/slurm
 
 check: .venv/.dev
 	$(BIN)/ruff format --check $(SOURCES)
