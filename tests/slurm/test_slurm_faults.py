@@ -365,7 +365,7 @@ def test_of_two_hundred_runs_at_once_none_is_lost_and_none_runs_twice(slurm: Slu
 
 
 def test_outputs_of_many_small_files_are_listed_and_kept(slurm: SlurmCluster, yard: Yard) -> None:
-    count = 10_000
+    count = 100_000
     run = yard.run(f"for number in range({count}): open(f'outputs/{{number}}', 'x').close()", **ON_SLURM)
     assert end_of(slurm, yard, run) == ("Completed", None)
     assert len(run.outputs().files) == count  # type: ignore[union-attr]
