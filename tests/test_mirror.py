@@ -107,15 +107,19 @@ def test_an_append_whose_answer_was_lost_is_not_made_twice(yard: Yard) -> None:
 
 def test_a_store_that_is_away_stops_no_task_and_loses_no_line(yard: Yard) -> None:
     run = yard.submit(COUNTS)
-    away = yard.folder / "away"
+    away, refused = yard.folder / "away", yard.folder / "refused"
 
     def fails(name: str, arguments: tuple[Any, ...]) -> None:
         if name != "local_path" and away.exists():
+            if arguments[:1] == (run.key("logs/worker-0.log"),):
+                refused.touch()
             raise StoreError("the store is away")
 
     process = yard.start_controller(workspace=with_store(yard, StoreThat(yard.workspace.store, fails)))
+    yard.wait_for_stage(run, "Running")
     wait_until(lambda: stored(run) > 0, "the log is in the store")
     away.touch()
+    wait_until(refused.exists, "no append of the log is on its way any more")
     before = stored(run)
     let_go(yard, run)
     yard.wait_for_file(run, "tasks/worker-0.json")
@@ -143,6 +147,7 @@ def test_a_run_whose_store_stays_away_is_left_to_the_next_controller(
     controller = yard.controller(workspace=with_store(yard, StoreThat(yard.workspace.store, fails)))
     serving = threading.Thread(target=controller.serve, daemon=True)
     serving.start()
+    yard.wait_for_stage(run, "Running")
     wait_until(lambda: stored(run) > 0, "the log is in the store")
     away.set()
     let_go(yard, run)
