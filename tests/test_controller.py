@@ -199,6 +199,7 @@ def test_a_new_controller_knows_that_a_run_of_the_old_one_takes_the_machine(yard
 def test_a_run_that_waits_is_canceled_at_once(yard: Yard) -> None:
     runs = [yard.submit(COUNTS_AND_WAITS) for _ in range(2)]
     process = yard.start_controller()
+    yard.wait_for_stage(runs[0], "Running")
     wait_until(lambda: runs[1].state().reason, "the second waits")
     runs[1].request_cancel()
     yard.wait_for_stage(runs[1], "Canceled")
