@@ -48,6 +48,26 @@ def test_events_and_logs_come_in_order_and_the_end_last(run: RunRecord) -> None:
     ]
 
 
+def test_what_a_task_says_comes_after_the_stage_in_which_it_runs(run: RunRecord) -> None:
+    """The script may be faster than the controller's next event."""
+    stream = follow(run, sleep=lambda seconds: None)
+    run.add(stage="Scaling")
+    log(run, b"one\n")
+    log(run, b"by srun\n", "launch")
+    shown = [next(stream), next(stream), next(stream)]
+    assert [getattr(item, "stage", item) for item in shown] == ["Scaling", LogLine("launch", "by srun"), None]
+    run.add(stage="Running")
+    run.add(stage="Scaling", reason="to be started again")
+    log(run, b"two\n")
+    shown = [next(stream) for _ in range(4)]
+    assert [getattr(item, "stage", item) for item in shown] == [
+        "Running",
+        "Scaling",
+        LogLine("worker-0", "one"),
+        LogLine("worker-0", "two"),
+    ]
+
+
 def test_a_line_is_shown_once_it_is_whole(run: RunRecord) -> None:
     stream = follow(run, sleep=lambda seconds: None)
     log(run, b"half a ")

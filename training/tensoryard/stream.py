@@ -21,6 +21,8 @@ FOLDER_SILENT_SECONDS = 0.15
 # With what is behind on its way there, a line is seen 3 s after it was written at the latest.
 REMOTE_SECONDS = 1.0
 CONTROLLER_SECONDS = 2.0
+_OF_NO_TASK = ("preparing", "launch")
+_BEFORE_TASKS = ("Preparing", "Scaling")
 
 
 class LogLine(NamedTuple):
@@ -113,10 +115,11 @@ def follow(
     Yields None when there is nothing new, so that a caller can do something else.
     """
     local = is_folder(run.store)
-    logs = [_Log(run, name) for name in ("preparing", "launch", *(task.name for task in run.job.tasks()))]
+    logs = [_Log(run, name) for name in (*_OF_NO_TASK, *(task.name for task in run.job.tasks()))]
     state = RunState()
     offset = 0
     checked = heard = time.monotonic()
+    begun = False
     while True:
         events, offset = run.events(offset)
         if not local:
@@ -127,10 +130,13 @@ def follow(
                 for log in {"Scaling": logs[:1], "Post-processing": logs}.get(event.stage or "", []):
                     yield from log.last()
                 state.add(event)
+                begun = begun or event.stage == "Running"
                 yield event
         ending = next((event for event in events if _is_end(event)), None)
+        # A script may write before the controller has said that it runs: what tasks say comes after that.
+        shown = logs if begun or ending or state.stage not in _BEFORE_TASKS else logs[: len(_OF_NO_TASK)]
         before = sum(log.offset for log in logs)
-        for log in logs:
+        for log in shown:
             yield from log.last() if ending else log.lines()
             yield from log.progress()
         if ending:
@@ -145,7 +151,7 @@ def follow(
         yield None
         if local:
             sleep(min(max(FOLDER_SECONDS, (now - heard) / 20), FOLDER_SILENT_SECONDS))
-        elif all(log.offset >= (log.size_bytes or 0) for log in logs):
+        elif all(log.offset >= (log.size_bytes or 0) for log in shown):
             sleep(REMOTE_SECONDS)
 
 
