@@ -349,7 +349,7 @@ class TestRun:
         script = "import time; open('outputs/started', 'w').close(); time.sleep(1000)"
         run = Experiment(ws, "test").submit(estimator(script))
         wait_until(lambda: (ws.work_folder(run.id) / "outputs" / "started").exists(), "the script has started")
-        assert run.get_status() == "Running"
+        wait_until(lambda: run.get_status() == "Running", "that is told")
         run.cancel()
         assert run.wait_for_completion()["status"] == "Canceled"
 

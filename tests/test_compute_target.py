@@ -27,7 +27,9 @@ def connected(folder: Path, **azure: Any) -> Workspace:
     folder.mkdir(exist_ok=True)
     settings = {"name": "tensoryard", "azure": {**WORKSPACE, "location": "eastus", **azure}}
     msgspec.convert(settings, Settings)
-    (folder / "workspace.json").write_bytes(msgspec.json.encode(settings))
+    # Whole at once: a thread may be looking at it.
+    (folder / "new.json").write_bytes(msgspec.json.encode(settings))
+    (folder / "new.json").replace(folder / "workspace.json")
     return Workspace(folder)
 
 
@@ -181,7 +183,7 @@ def test_it_waits_until_the_workspace_has_it(
     waiting = threading.Thread(target=made.wait_for_completion, kwargs={"show_output": True})
     waiting.start()
     connected(ws.root, clusters={**WORKSPACE["clusters"], "big": WORKSPACE["clusters"]["gpucluster"]})
-    waiting.join(60)
+    waiting.join(300)
     assert not waiting.is_alive()
     assert capsys.readouterr().out.splitlines()[-1] == "big: Succeeded"
 

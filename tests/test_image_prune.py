@@ -110,14 +110,14 @@ def test_no_layer_goes_while_somebody_unpacks_an_image_that_may_have_it(tmp_path
     def open_blob(digest: str) -> IO[bytes]:
         if second.blobs[digest] == more:
             reading.set()
-            assert pruned.wait(60)
+            assert pruned.wait(300)
         return read(digest)
 
     second.open_blob = open_blob  # type: ignore[method-assign]
     found: list[Path] = []
     thread = threading.Thread(target=lambda: found.append(unpacked(cache, second)))
     thread.start()
-    assert reading.wait(60)
+    assert reading.wait(300)
     assert len(cache.prune(None)) == 1
     assert layers(cache) >= 1
     pruned.set()

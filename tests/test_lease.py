@@ -54,7 +54,7 @@ def test_the_second_waits_until_the_first_gives_it_back(holders: Holders) -> Non
     assert waiting.is_alive()
     assert holders.said == [f"`gpucluster` is served by {first.holder}: waiting"]
     first.release()
-    waiting.join(60)
+    waiting.join(300)
     assert not waiting.is_alive()
     assert holders.lost == []
 
@@ -66,7 +66,7 @@ def test_another_takes_over_from_one_that_falls_silent_and_that_one_hears_of_it(
     first.acquire(holders.said.append)
     first._store.hold.clear()  # type: ignore[attr-defined]
     _, waiting = holders.acquire_beside()
-    waiting.join(60)
+    waiting.join(300)
     assert not waiting.is_alive()
     first._store.hold.set()  # type: ignore[attr-defined]
     wait_until(lambda: holders.lost, "the first hears of it")

@@ -135,9 +135,9 @@ def test_a_killed_script_ends_where_an_unbroken_one_does_whose_model_predicts(sc
     assert killed.stdout is not None
     seen = next(int(line.split()[1].partition("/")[0]) for line in killed.stdout if line.startswith("Epoch 3/"))
     killed.send_signal(signal.SIGKILL)
-    last = max(
-        int(number) for number in re.findall(r"^Epoch (\d+)/", killed.communicate()[0], re.MULTILINE) or [seen]
-    )
+    rest = killed.stdout.read()  # `communicate` would leave out what has been read ahead
+    killed.communicate()
+    last = max(int(number) for number in re.findall(r"^Epoch (\d+)/", rest, re.MULTILINE) or [seen])
 
     resumed = script.epochs("broken", last + 7)
 

@@ -223,7 +223,7 @@ def start(cloud: Cloud, folder: Path, option: str) -> subprocess.Popen[str]:
 def fetch(cloud: Cloud, folder: Path, option: str) -> tuple[str, str]:
     """Runs it to its end. Returns what it said."""
     with start(cloud, folder, option) as script:
-        said = script.communicate(timeout=60)
+        said = script.communicate(timeout=300)
     assert script.returncode == 0
     return said
 
@@ -256,7 +256,7 @@ def test_a_node_faster_than_the_head_waits_for_it(cloud: Cloud, tmp_path: Path) 
         assert node.stderr.readline() == "tyard-munge-key: not yet: HTTPError: HTTP Error 404: Not Found\n"
         assert not (tmp_path / "node" / "munge.key").exists()
         fetch(cloud, tmp_path / "head", "--make")
-        assert (node.communicate(timeout=60), node.returncode) == (("", ""), 0)
+        assert (node.communicate(timeout=300), node.returncode) == (("", ""), 0)
 
     assert (tmp_path / "node" / "munge.key").read_bytes() == (tmp_path / "head" / "munge.key").read_bytes()
 
@@ -268,7 +268,7 @@ def test_a_head_whose_role_is_on_its_way_makes_no_key_before(cloud: Cloud, tmp_p
         assert head.stderr.readline() == "tyard-munge-key: not yet: HTTPError: HTTP Error 403: Forbidden\n"
         assert cloud.secret is None
         cloud.role_arrived = True
-        assert (head.communicate(timeout=60), head.returncode) == (("", ""), 0)
+        assert (head.communicate(timeout=300), head.returncode) == (("", ""), 0)
 
     assert cloud.secret is not None
 
