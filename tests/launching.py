@@ -189,7 +189,7 @@ def lay_out_by_hand(folder: Path, files: dict[str, str], scripts: dict[str, str]
         (folder / name).mkdir(parents=True)
     (folder / "environment" / "bin" / "python").symlink_to(Path(sys.executable).resolve())
     package = Path(tensoryard.__file__).parent
-    for name in ("rank.py", "end_record.py", "tf_config.py", "attempt.py", "in_image.py"):
+    for name in ("rank.py", "end_record.py", "tf_config.py", "attempt.py", "in_image.py", "image_gpus.py"):
         shutil.copyfile(package / name, folder / "launch" / name)
     shutil.copyfile(package / "context.py", folder / "launch" / "path" / "tensoryard" / "__init__.py")
     for top, texts in (("launch", files), ("source", scripts)):

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
+from entering import USER, run_folder, said_in
 from launching import Yard, exists, parameter_server, wait_until
-from plain_user import as_plain_user
 from services.images import OneImage, mounts_of
 from tensoryard.environment import Environment
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_folders import files_of
-from tensoryard.in_image import DRIVER, driver_libraries
 from tensoryard.job import DatastoreReference
 
 pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they share
@@ -164,83 +163,37 @@ time.sleep(600)
     assert yard.leftovers(run) == []
 
 
-@in_folder
-def test_a_user_who_is_not_root_runs_in_an_image(yard: Yard, six_image: Environment) -> None:
-    run = yard.submit(SAY_WHERE, **IN_IMAGE)
-    as_plain_user(yard.serve)
-    assert (run.state().stage, run.state().reason) == ("Completed", None)
-    seen = yard.record(run, "outputs/worker-0.json")
-    assert (seen["prefix"], seen["base"]) == ("/opt/environment", "the base\n")
-
-
-def test_the_driver_of_the_machine_is_found_among_its_libraries() -> None:
-    listing = """610 libs found in cache `/etc/ld.so.cache'
-	libnvidia-ml.so.1 (libc6,x86-64) => /lib/x86_64-linux-gnu/libnvidia-ml.so.1
-	libcuda.so.1 (libc6,x86-64) => /lib/x86_64-linux-gnu/libcuda.so.1
-	libcuda.so.1 (libc6) => /lib/i386-linux-gnu/libcuda.so.1
-	libcudart.so.12 (libc6,x86-64) => /usr/local/cuda/lib64/libcudart.so.12
-	libz.so.1 (libc6,x86-64) => /lib/x86_64-linux-gnu/libz.so.1
-"""
-    assert driver_libraries(listing) == {
-        f"{DRIVER}/libnvidia-ml.so.1": "/lib/x86_64-linux-gnu/libnvidia-ml.so.1",
-        f"{DRIVER}/libcuda.so.1": "/lib/x86_64-linux-gnu/libcuda.so.1",
-    }
+def test_a_user_who_is_not_root_enters_an_image(six_image: Environment) -> None:
+    shows = (
+        "print(os.getuid(), open('/etc/this-is').read(), open('/proc/self/status').read().split('CapEff:')[1][:17])"
+    )
+    with run_folder(six_image) as folder:
+        told, problem = said_in(six_image, folder, shows, plain=True)
+        assert (told, problem) == (f"{USER} the base\n \t{0:016x}\n", "")
+        assert (folder / "home").stat().st_uid == USER
+    assert mounts_of(six_image) == []
 
 
 @in_folder
-def test_the_driver_of_the_machine_is_seen_in_the_image(yard: Yard, six_image: Environment, tmp_path: Path) -> None:
-    """With a library that is none: no GPU is needed to see where it lands."""
-    run = yard.submit("", **IN_IMAGE)
-    yard.serve()
-    folder = yard.work_folder(run)
-    (tmp_path / "libcuda.so.1").write_text("the driver")
-    (tmp_path / "ldconfig").write_text(f"#!/bin/sh\necho 'libcuda.so.1 (libc6,x86-64) => {tmp_path}/libcuda.so.1'\n")
-    (tmp_path / "ldconfig").chmod(0o755)
-    layout = yard.record(run, "launch/layout.json") | {"use_gpu": True}
-    (folder / "launch" / "layout.json").write_text(json.dumps(layout))
-    program = (folder / "launch" / "in_image.py").read_text()
-    program = program.replace('"/sbin/ldconfig"', f'"{tmp_path}/ldconfig"').replace('"/etc/cdi"', f'"{tmp_path}/cdi"')
-
-    def said(shows: str) -> tuple[str, str]:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", program, "python", "-c", shows],
-            env={"TYARD_RUN_DIR": str(folder), "PATH": os.environ["PATH"]},
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.stdout, done.stderr
-
-    shows = "import os; path = os.environ['LD_LIBRARY_PATH']; print(path, open(path + '/libcuda.so.1').read())"
-    assert said(shows) == (f"{DRIVER} the driver\n", "")
-
-    # What else `nvidia-ctk cdi generate --format=json` would say: in the shape of its answer on a machine with a GPU.
-    (tmp_path / "cdi").mkdir()
-    (tmp_path / "tool").write_text("a program")
-    mounts = [
-        {"hostPath": f"{tmp_path}/tool", "containerPath": "/usr/bin/nvidia-smi", "options": ["ro", "nosuid", "bind"]},
-        {"hostPath": f"{tmp_path}/tool", "containerPath": "/lib/firmware/nvidia/gsp.bin"},  # /lib is a link there
-        {"hostPath": f"{tmp_path}/libcuda.so.1", "containerPath": "/usr/lib/libcuda.so.535.54"},
-        {"hostPath": f"{tmp_path}/of-a-driver-that-is-gone", "containerPath": "/usr/bin/nvidia-debugdump"},
-    ]
-    node: dict[str, Any] = {"path": "/dev/null"}
-    spec = {
-        "cdiVersion": "0.5.0",
-        "kind": "nvidia.com/gpu",
-        "containerEdits": {"env": ["NVIDIA_VISIBLE_DEVICES=void"], "mounts": mounts},
-        "devices": [{"name": "all", "containerEdits": {"deviceNodes": [node]}}],
-    }
-    file = tmp_path / "cdi" / "nvidia.json"
-    file.write_text(json.dumps(spec))
-    shows = "import os, glob; print(open('/usr/bin/nvidia-smi').read(), os.environ['NVIDIA_VISIBLE_DEVICES'], "
-    shows += "os.path.exists('/lib/firmware'), glob.glob('/usr/lib/libcuda*'), glob.glob('/usr/bin/nvidia-d*'))"
-    assert said(shows) == ("a program void False [] []\n", "")
-    node["path"] = "/dev/nvidia-no-such"
-    file.write_text(json.dumps(spec))
-    assert f"`/dev/nvidia-no-such`, which {file} names, is not there" in said(shows)[1]
-    file.write_text("{}")
-    assert f"{file} is no file of CDI: KeyError: 'kind'" in said(shows)[1]
+def test_a_run_with_gpus_has_beside_it_what_reads_cdi_files(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU it is refused later, on its node."""
+    monkeypatch.setattr("tensoryard.submit._gpu_problem", lambda _: None)
+    run = yard.run("", use_gpu=True, **IN_IMAGE)
+    launch = yard.work_folder(run) / "launch"
+    assert (launch / "image_gpus.py").exists()
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(launch)!r}); import yaml; print(yaml.safe_load('a: [b]'))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "{'a': ['b']}\n"
 
 
 @in_folder

@@ -91,10 +91,10 @@ def test_a_node_waits_for_its_name_and_starts_slurmd_by_it(metadata: Metadata, t
     images = ("--images", str(tmp_path / "mnt" / "images"), "--user", getpass.getuser())
     options = ("--folder", str(folder), "--keep-hostname", "--share", "", *images)
     with start(metadata, script("worker", "tyard-node", tmp_path), *options) as node:
-        assert metadata.looked.wait(60)
+        assert metadata.looked.wait(300)
         assert not folder.exists()
         metadata.tags["slurm-node"] = "gpucluster-3"
-        said = node.communicate(timeout=60)[1]
+        said = node.communicate(timeout=300)[1]
 
     assert node.returncode == 0
     assert (folder / "slurmd").read_text() == "SLURMD_OPTIONS=-b -N gpucluster-3 --conf-server 10.40.0.4:6817\n"
@@ -103,8 +103,32 @@ def test_a_node_waits_for_its_name_and_starts_slurmd_by_it(metadata: Metadata, t
     assert said.splitlines() == ["tyard-node: no name yet", "tyard-node: this machine is gpucluster-3"]
     # A slurmd that fails and starts again does not tell Slurm that the machine began anew: that would end its jobs.
     with start(metadata, tmp_path / "tyard-node", "--started", "--folder", str(folder)) as started:
-        started.communicate(timeout=60)
+        started.communicate(timeout=300)
     assert (folder / "slurmd").read_text() == "SLURMD_OPTIONS=-N gpucluster-3 --conf-server 10.40.0.4:6817\n"
+
+
+@pytest.mark.parametrize("problem", [None, "no NVIDIA driver"])
+def test_a_node_has_its_gpus_described_before_slurmd_starts(
+    metadata: Metadata, tmp_path: Path, problem: str | None
+) -> None:
+    metadata.tags["slurm-node"] = "gpu-1"
+    program = tmp_path / "bin" / "nvidia-ctk"
+    program.parent.mkdir()
+    ends = f"echo 'level=error\n{problem}' >&2; exit 1" if problem else 'echo "$*" > "${4#--output=}"'
+    program.write_text(f"#!/bin/sh\n{ends}\n")
+    program.chmod(0o755)
+    folder = tmp_path / "run"
+    options = ["--pause=0.01", "--folder", str(folder), "--keep-hostname", "--share=", "--user="]
+    path = f"{program.parent}:{os.environ['PATH']}"
+    with start(metadata, script("worker", "tyard-node", tmp_path), *options, PATH=path) as node:
+        said = node.communicate()[1].splitlines()
+    assert node.returncode == 0
+    if problem:
+        assert said == [f"tyard-node: no CDI file of GPUs: {problem}", "tyard-node: this machine is gpu-1"]
+    else:
+        asked = f"cdi generate --format=json --output={folder}/cdi/nvidia.json\n"
+        assert (folder / "cdi" / "nvidia.json").read_text() == asked
+    assert (folder / "slurmd").exists()
 
 
 def test_a_metadata_service_that_is_late_is_waited_for(metadata: Metadata, tmp_path: Path) -> None:
@@ -112,9 +136,9 @@ def test_a_metadata_service_that_is_late_is_waited_for(metadata: Metadata, tmp_p
     metadata.tags["slurm-node"] = "gpucluster-1"
     options = ("--folder", str(tmp_path), "--keep-hostname", "--share", "", "--user", "")
     with start(metadata, script("worker", "tyard-node", tmp_path), *options) as node:
-        assert metadata.looked.wait(60)
+        assert metadata.looked.wait(300)
         metadata.up = True
-        said = node.communicate(timeout=60)[1]
+        said = node.communicate(timeout=300)[1]
 
     assert said.splitlines() == [
         "tyard-node: not yet: HTTPError: HTTP Error 503: Service Unavailable",
@@ -145,7 +169,7 @@ def head(metadata: Metadata, tmp_path: Path, what: str = "configure") -> list[st
     options = (what, "--root", str(tmp_path / "root"), "--users", "", "")
     path = f"{commands}:{os.environ['PATH']}"
     with start(metadata, script("head", "tyard-head", tmp_path), *options, PATH=path) as configured:
-        configured.communicate(timeout=60)
+        configured.communicate(timeout=300)
     assert configured.returncode == 0
     return (tmp_path / "ran").read_text().splitlines()
 

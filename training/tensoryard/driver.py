@@ -123,6 +123,8 @@ class RunDriver:
         if self.run.job.resume_from:
             preparing.bring_outputs(self.run, self.run.job.resume_from, self.folder)
         preparing.lay_out_support(self.folder)
+        if self.run.job.in_image and self.run.job.use_gpu:
+            preparing.lay_out_yaml(self.folder)
         self.mirror.flush()
         self.state.add(self.run.add(fact="prepared"))
 

@@ -6,8 +6,7 @@ Goes into the image of a run and becomes the command that it was given; standard
 The process, its parent and its signals stay what they are: only the files that it sees are others. They lie in a
 mount namespace of this process, which ends with the last process in it: nothing is left mounted, whatever was killed.
 Network, processes, /dev, /proc, /tmp and the run's folder are the machine's own. No security boundary.
-Source: man 7 mount_namespaces, man 7 user_namespaces, https://docs.kernel.org/filesystems/overlayfs.html,
-https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md
+Source: man 7 mount_namespaces, man 7 user_namespaces, https://docs.kernel.org/filesystems/overlayfs.html
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-LDCONFIG = "/sbin/ldconfig"
-DRIVER = "/opt/nvidia-of-the-machine"
-CDI = ("/etc/cdi", "/var/run/cdi")
+    Files = Mapping[str, tuple[str, int]]
+
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
-MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+KEPT = 15  # read-only, no set-user-id programs, no devices, no programs
 PR_SET_PDEATHSIG = 1
 # What a process needs of its machine: devices, network names, users, and where MPI's ranks meet.
 OF_THE_MACHINE = (
@@ -62,19 +61,24 @@ def main(argv: list[str]) -> int:
         if "on_node" in asked:  # pulled by this node into a folder of the same name
             folder = os.path.join(asked["on_node"], os.path.basename(folder))
         os.makedirs(os.path.join(run_dir, "home"), exist_ok=True)
-        libraries = driver_libraries(of_ldconfig()) if layout["use_gpu"] else {}
+        gpus = None
+        if layout["use_gpu"]:
+            sys.path.insert(0, os.path.join(run_dir, "launch"))
+            import image_gpus  # type: ignore[import-not-found]
+
+            gpus = image_gpus.of_the_machine(os.environ)
         named = [os.environ[name] for name in FOLDERS_NAMED if os.environ.get(name)]
         paths = outermost([*OF_THE_MACHINE, *named, *asked["mounts"], run_dir])
-        described, variables = of_cdi(CDI) if layout["use_gpu"] else ({}, {})
-        enter(folder, paths, {**libraries, **placeable(described, folder, paths)})
+        files = {**gpus.libraries, **placeable(gpus.mounts, folder, paths), **gpus.devices} if gpus else {}
+        enter(folder, paths, files)
         os.chdir(where)
         environment = environment_of(os.environ, image["environment"], set(asked["variables"]))
-        environment.update((name, value) for name, value in variables.items() if name not in asked["variables"])
-        environment["HOME"] = os.path.join(run_dir, "home")
-        if libraries:
+        if gpus:
+            environment |= {name: text for name, text in gpus.variables.items() if name not in asked["variables"]}
             # Before the image's own: a driver fits the kernel module of its machine and no other.
-            others = environment.get("LD_LIBRARY_PATH")
-            environment["LD_LIBRARY_PATH"] = f"{DRIVER}:{others}" if others else DRIVER
+            libraries = [image_gpus.DRIVER, environment.get("LD_LIBRARY_PATH")]
+            environment["LD_LIBRARY_PATH"] = ":".join(filter(None, libraries))
+        environment["HOME"] = os.path.join(run_dir, "home")
     except (OSError, CannotEnterError) as error:
         print(f"in_image.py: the image cannot be run in: {error}", file=sys.stderr)
         return 125
@@ -117,77 +121,22 @@ def outermost(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def of_ldconfig() -> str:
-    import subprocess  # takes longer than all else here
-
-    return subprocess.run([LDCONFIG, "-p"], capture_output=True, text=True, check=False).stdout
-
-
-def driver_libraries(listing: str) -> dict[str, str]:
-    """
-    The libraries of the NVIDIA driver, by their places in an image: a driver cannot be part of one.
-
-    listing: what `ldconfig -p` prints. Those of 32 bits are left out: they come last and have the same names.
-    """
-    found: dict[str, str] = {}
-    for line in listing.splitlines():
-        name, arrow, path = line.strip().partition(" => ")
-        name = name.partition(" ")[0]
-        if arrow and name.startswith(("libcuda.so", "libcudadebugger.so", "libnvidia-", "libnvcuvid.so")):
-            found.setdefault(f"{DRIVER}/{name}", path)
-    if f"{DRIVER}/libcuda.so.1" not in found:
-        # TensorFlow would train on the CPU and say so in one line of many.
-        raise CannotEnterError(f"use_gpu is set, and `{LDCONFIG} -p` has no libcuda.so.1")
-    return found
-
-
-def of_cdi(folders: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """
-    What the machine's CDI files say of NVIDIA's GPUs: files by their places in an image, and variables.
-
-    Libraries are left out: `driver_libraries` has them by the names that they are loaded by. Only JSON is read, as
-    Python's library reads no YAML. Raises CannotEnterError for a device that is not there.
-    """
-    files: dict[str, str] = {}
-    variables: dict[str, str] = {}
-    names = [os.path.join(folder, name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)]
-    for name in sorted(name for name in names if name.endswith(".json")):
-        try:
-            with open(name, encoding="utf-8") as file:
-                spec = json.load(file)
-            if spec["kind"] != "nvidia.com/gpu":
-                continue
-            devices = [one for one in spec["devices"] if one["name"] == "all"] or spec["devices"]
-            for edits in (spec.get("containerEdits", {}), *(one["containerEdits"] for one in devices)):
-                for node in edits.get("deviceNodes", ()):
-                    if not os.path.exists(node["path"]):  # /dev is the machine's own
-                        raise CannotEnterError(
-                            f"use_gpu is set, and `{node['path']}`, which {name} names, is not there"
-                        )
-                for one in edits.get("mounts", ()):
-                    if ".so" not in os.path.basename(one["hostPath"]) and os.path.exists(one["hostPath"]):
-                        files[os.path.normpath(one["containerPath"])] = one["hostPath"]
-                variables.update(line.split("=", 1) for line in edits.get("env", ()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CannotEnterError(f"{name} is no file of CDI: {type(error).__name__}: {error}") from None
-    return files, variables
-
-
-def placeable(files: Mapping[str, str], folder: str, paths: Sequence[str]) -> dict[str, str]:
+def placeable(files: Files, folder: str, paths: Sequence[str]) -> Files:
     """Those files of the machine that these paths do not bring, and to whose places no link of the image leads."""
     from_above = layers_of(folder)
     return {
-        place: source
-        for place, source in files.items()
+        place: of_the_machine
+        for place, of_the_machine in files.items()
         if link_above(from_above, place) is None and not any(f"{place}/".startswith(f"{path}/") for path in paths)
     }
 
 
-def enter(folder: str, paths: Sequence[str], files: Mapping[str, str]) -> None:
+def enter(folder: str, paths: Sequence[str], files: Files) -> None:
     """
     Give this process the files of an image, with these paths of the machine where they are.
 
-    folder: of an unpacked image, which is not written to; files: of the machine, by the places they get in the image.
+    folder: of an unpacked image, which is not written to; files: of the machine with the flags that they are mounted
+    with, by the places they get in the image.
     Raises OSError or CannotEnterError.
     """
     parent = os.getppid()
@@ -198,8 +147,8 @@ def enter(folder: str, paths: Sequence[str], files: Mapping[str, str]) -> None:
         raise CannotEnterError("its supervisor is gone")
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     from_above = layers_of(folder)
-    places = {path: path for path in paths} | dict(files)
-    opened = [(os.open(source, os.O_PATH), place) for place, source in places.items()]
+    places = {path: (path, 0) for path in paths} | dict(files)
+    opened = [(os.open(source, os.O_PATH), place, flags) for place, (source, flags) in places.items()]
     work = os.path.join(folder, "work")
     # In memory: what a script writes outside of its run's folder is gone with it.
     mount("tmpfs", work, "tmpfs", 0, "mode=755")
@@ -207,7 +156,7 @@ def enter(folder: str, paths: Sequence[str], files: Mapping[str, str]) -> None:
         os.mkdir(os.path.join(work, name))
     # Beforehand: folders of the image may belong to somebody else.
     make_place(f"{work}/upper", "/proc", "/proc", from_above)
-    for place, source in places.items():
+    for place, (source, _) in places.items():
         make_place(f"{work}/upper", place, source, from_above)
     # By short names: the kernel takes one page of options, and images have up to 127 layers.
     os.chdir(os.path.join(folder, "layers"))
@@ -218,9 +167,12 @@ def enter(folder: str, paths: Sequence[str], files: Mapping[str, str]) -> None:
     os.chroot(f"{work}/merged")
     os.chdir("/")
     # From within, so that links on the way to a path lead to where they lead in the image.
-    for number, place in opened:
+    for number, place, flags in opened:
         mount(f"/proc/self/fd/{number}", place, None, MS_BIND | MS_REC)
         os.close(number)
+        if flags:
+            # With those that it has already: in a user namespace none of them can be taken off.
+            mount("none", place, None, MS_REMOUNT | MS_BIND | flags | os.statvfs(place).f_flag & KEPT)
 
 
 def apart() -> None:

@@ -101,7 +101,7 @@ def give_image_back(folder: Path) -> None:
 def lay_out_support(folder: Path) -> None:
     """What tyard has beside and inside of the user's script."""
     # `rank.py` is not imported here: what it needs on the node would slow the start of every run.
-    for name in ("rank.py", "end_record.py", "tf_config.py", "attempt.py", "in_image.py"):
+    for name in ("rank.py", "end_record.py", "tf_config.py", "attempt.py", "in_image.py", "image_gpus.py"):
         shutil.copyfile(Path(__file__).with_name(name), folder / "launch" / name)
     if (folder / "environment" / "pull.json").exists():
         shutil.copyfile(Path(__file__).with_name("pull_image.py"), folder / "launch" / "pull_image.py")
@@ -111,6 +111,14 @@ def lay_out_support(folder: Path) -> None:
     # Scripts written for Azure ML: `from tensoryard.azureml.core import Run`, or from `.core.run`.
     for name in ("core/__init__.py", "core/run.py"):
         (package / "azureml" / name).write_text("from tensoryard import Run as Run\n", encoding="utf-8")
+
+
+def lay_out_yaml(folder: Path) -> None:
+    """PyYAML beside `image_gpus.py`, without what is compiled: a node may have none, or another Python."""
+    import yaml
+
+    own, compiled = Path(yaml.__file__).parent, shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(own, folder / "launch" / "yaml", ignore=compiled, dirs_exist_ok=True)
 
 
 def bring_data(store: Store, job: Job, folder: Path, log: Callable[[str], None], look: Callable[[], None]) -> None:
