@@ -94,14 +94,13 @@ def test_a_run_whose_node_is_lost_goes_on_from_its_checkpoint(
 def test_a_task_that_fails_on_one_node_is_named_and_stops_those_on_others(
     slurm: SlurmCluster, yard: Yard, way: str
 ) -> None:
-    doer = {"mpi": "rank-1", "parameter_server": "ps-0"}[way]
-    script = TRAINS.replace("step += 1", f"step += 1; task == '{doer}' and step == 5 and os._exit(3)")
-    run = yard.run(script, **WAYS[way], **ON_SLURM)
+    doer, tasks = {"mpi": ("rank-1", 2), "parameter_server": ("ps-0", 3)}[way]
+    fails = f"task == '{doer}' and len(list(pathlib.Path('outputs').glob('*.step'))) == {tasks} and os._exit(3)"
+    run = yard.run(TRAINS.replace("step += 1", f"step += 1; {fails}"), **WAYS[way], **ON_SLURM)
     host = {"mpi": "node-2", "parameter_server": "node-3"}[way]
     assert end_of(slurm, yard, run) == ("Failed", f"{doer} on {host} exited with code 3")
-    # Whoever began before the failure was known was told to stop.
-    others = {name: facts["stopped"] for name, facts in run.task_results().items() if name != doer}
-    assert set(others.values()) == {True}
+    others = [facts["stopped"] for name, facts in run.task_results().items() if name != doer]
+    assert others == [True] * (tasks - 1)
 
 
 SAVES = """
@@ -164,10 +163,10 @@ def test_a_job_that_somebody_else_cancels_is_failed_and_says_so(slurm: SlurmClus
 
 
 def test_a_run_that_takes_longer_than_it_may_keeps_its_checkpoint(slurm: SlurmCluster, yard: Yard) -> None:
-    run = start(yard, "single", max_run_duration_seconds=1)
+    run = start(yard, "single", max_run_duration_seconds=5)
     stage, reason = end_of(slurm, yard, run)
     assert stage == "Failed"
-    assert str(reason).endswith(": it ran longer than max_run_duration_seconds allows (1 s)")
+    assert str(reason).endswith(": it ran longer than max_run_duration_seconds allows (5 s)")
     assert [file.path for file in run.outputs().files] == ["outputs/worker-0.step"]  # type: ignore[union-attr]
 
 
@@ -360,7 +359,7 @@ def test_of_two_hundred_runs_at_once_none_is_lost_and_none_runs_twice(slurm: Slu
     assert not any(run.store.stat(run.key("outputs/done")) for run in canceled)
     assert asked["REQUEST_SUBMIT_BATCH_JOB"] == 200
     assert asked["REQUEST_JOB_INFO"] <= took / SOONEST_S + 3
-    assert slurm.jobs() == []
+    wait_until(lambda: not slurm.jobs(), "no job is left, of others neither")
     assert yard.left() == []
 
 
