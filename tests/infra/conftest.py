@@ -1,10 +1,7 @@
 """What the program of this checkout declares, declared resources made by hand, and what checks a review's output."""
 
 import copy
-import hashlib
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from services.npm import installed
+
 if TYPE_CHECKING:
     from infra.review.declare import Declared
 
 ROOT = Path(__file__).parents[2]
-NPM = Path(__file__).parent / "npm"
 
 
 @pytest.fixture(scope="session")
@@ -77,22 +75,8 @@ def sketch() -> Callable[[], Sketch]:
 
 @pytest.fixture(scope="session")
 def npm_modules() -> Path:
-    """The packages locked in tests/infra/npm, installed once into the folder that keeps the tests' tools."""
-    assert shutil.which("npm"), "the review's tests need Node with npm (Debian: apt-get install nodejs npm)"
-    lock = NPM / "package-lock.json"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensoryard-tests" / "npm"
-    made = cache / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    if not (made / "node_modules").exists():
-        aside = cache / f"{made.name}.{os.getpid()}"
-        shutil.copytree(NPM, aside)
-        argv = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        subprocess.run(argv, cwd=aside, check=True, capture_output=True)
-        if made.exists():
-            shutil.rmtree(aside)
-        else:
-            aside.rename(made)
-    shutil.copy(NPM / "parse-mermaid.mjs", made)
-    return made
+    """The folder with the parser and the schema that are locked in tests/infra/review_npm."""
+    return installed(Path(__file__).parent / "review_npm")
 
 
 @pytest.fixture

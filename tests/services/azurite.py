@@ -6,13 +6,11 @@ no immutability; the tag index is immediate; roles are not checked; `x-ms-if-tag
 a search by tags ends after 5,000 blobs of a container without a match.
 """
 
-import fcntl
-import hashlib
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
+from services.npm import installed
 from services.server import Server
 
 ACCOUNT = "devstoreaccount1"
@@ -31,8 +29,8 @@ class Azurite:
     """
 
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
-        home = installed()
-        argv = [str(_node(home)), "--require", str(_PACKAGE / "never_sweeps.cjs"), str(home / _MAIN)]
+        home = installed(_PACKAGE)
+        argv = [str(_node(home)), "--require", str(home / "never_sweeps.cjs"), str(home / _MAIN)]
         argv += ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry"]
         if certificate:
             argv += ["--oauth", "basic", "--cert", str(certificate[0]), "--key", str(certificate[1])]
@@ -47,34 +45,6 @@ class Azurite:
 
     def close(self) -> None:
         self._server.close()
-
-
-def installed() -> Path:
-    """
-    The folder that Azurite is installed in, by npm and as locked; installed now if it was not.
-
-    Raises AssertionError with what to install when there is no npm.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensoryard-tests"
-    locked = (_PACKAGE / "package-lock.json").read_bytes()
-    home = cache / f"azurite-{hashlib.sha256(locked).hexdigest()[:12]}"
-    if (home / "installed").exists():
-        return home
-    npm = shutil.which("npm")
-    assert npm, "the tests need npm for Azurite, blob storage's emulator: apt-get install npm (brew install node)"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "azurite.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (home / "installed").exists():
-            return home
-        shutil.rmtree(home, ignore_errors=True)
-        shutil.copytree(_PACKAGE, home)
-        # Without the packages' own scripts: nothing of theirs is needed, and none of it runs here.
-        argv = [npm, "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"]
-        done = subprocess.run(argv, cwd=home, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"npm ci of Azurite failed:\n{done.stdout}{done.stderr}"
-        (home / "installed").touch()
-    return home
 
 
 def _node(home: Path) -> Path:

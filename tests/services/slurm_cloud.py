@@ -54,8 +54,10 @@ class CloudCluster(SlurmCluster):
     starts_nodes = False
     links = "tyc"
 
-    def __init__(self, count: int = 3) -> None:
+    def __init__(self, count: int = 3, resume_timeout_s: int = 30) -> None:
+        """resume_timeout_s: within which a node has to come up, on a busy machine too."""
         self.boots = True
+        self._resume_timeout_s = resume_timeout_s
         self._work: queue.Queue[Callable[[], None] | None] = queue.Queue()
         # Nodes end with the thread that started them: one that lives as long as the cluster.
         self._worker = threading.Thread(target=self._work_off, daemon=True)
@@ -142,7 +144,7 @@ class CloudCluster(SlurmCluster):
             suspend_program=str(programs / "suspend"),
             resume_fail_program=str(programs / "fail"),
             job_start_program=str(programs / "job-start"),
-            resume_timeout_s=15,
+            resume_timeout_s=self._resume_timeout_s,
             suspend_time_s=6,
             suspend_timeout_s=4,
         )
