@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Pulumi starts
 import pulumi
 from pulumi_azure_native import authorization
 
-from infra import grants, protection, stack
+from infra import aliases, grants, protection, stack
 from infra.access import Access
 from infra.cluster import Cluster
 from infra.diagnostics import Logs, LogsArgs
@@ -17,6 +17,7 @@ from infra.network import Network
 from infra.settings import Settings
 from infra.workspace import Workspace, WorkspaceArgs
 
+aliases.leave_out_versions()
 settings = Settings.load(pulumi.Config("tensoryard"))
 client = authorization.get_client_config_output()
 

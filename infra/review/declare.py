@@ -180,7 +180,7 @@ def _run_program(
     set_all_config(config, secrets)
 
     async def program() -> None:
-        with _imports_from(root), _no_alias_urns(), contextlib.redirect_stdout(sys.stderr):
+        with _imports_from(root), contextlib.redirect_stdout(sys.stderr):
             runpy.run_path(str(root / "infra" / "__main__.py"), run_name="__main__")
         # Pulumi waits for one output at a time and looks at all others each time: quadratic where there are many.
         while pending := [task for task in runtime.SETTINGS.outputs if not task.done()]:
@@ -217,26 +217,6 @@ class _Here(ThreadPoolExecutor):
         except Exception as error:
             done.set_exception(error)
         return done
-
-
-@contextlib.contextmanager
-def _no_alias_urns() -> Iterator[None]:
-    """
-    Spares the URNs of aliases: half of all the time, and only for engines that know no alias specs, as ours does.
-
-    azure-native gives each resource one alias for every API version that its type has had, 60 and more.
-    """
-    from pulumi import resource
-
-    kept = getattr(resource, "collapse_alias_to_urn", None)
-    if kept is None:
-        yield
-        return
-    resource.collapse_alias_to_urn = lambda *_: None  # type: ignore[attr-defined,assignment]
-    try:
-        yield
-    finally:
-        resource.collapse_alias_to_urn = kept  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

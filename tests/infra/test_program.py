@@ -16,7 +16,8 @@ import pytest
 from infra.policy import check
 from infra.review.changes import differences
 from infra.review.create_only import effect_of
-from infra.review.declare import Declared
+from infra.review.declare import Declared, declare
+from infra.review.monitor import Recorder
 
 ROOT = Path(__file__).parents[2]
 # Azure keeps it as it is where a request leaves it out.
@@ -154,6 +155,22 @@ def test_the_workspace_output_is_plain_and_complete(declared: Declare) -> None:
         "clusters",
     } == workspace.keys()
     assert declared({})[-1].outputs["workspace"]["head"].get("publicAddress") is None
+
+
+def test_the_engine_is_told_of_types_that_moved_and_of_no_api_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK names 60 versions of a type, and to write each as a URN took half of the program's time."""
+    told: list[str] = []
+    register = Recorder.RegisterResource
+
+    def listen(self: Recorder, request: Any) -> Any:
+        told.extend(alias.spec.type for alias in request.aliases)
+        return register(self, request)
+
+    monkeypatch.setattr(Recorder, "RegisterResource", listen)
+    declare(ROOT, None, {"azure-native:location": "westeurope", "privateEndpoints": True, "registrySku": "Premium"})
+
+    assert "azure-native:network:PrivateZone" in told
+    assert [type_ for type_ in told if "/v" in type_] == []
 
 
 def test_only_the_sdk_modules_that_it_uses_are_loaded() -> None:
