@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+import loaded_tyard
 from launching import all_processes
 from tensoryard.environment import Environment, EnvironmentSpec
 from tensoryard.environment.lock import recipe_key
@@ -67,9 +68,13 @@ class Tyard:
         return out
 
     def both(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        process = self.start(*arguments)
-        out, talk = process.communicate()
-        assert process.returncode == code, (out, talk)
+        if loaded_tyard.can_run(arguments, self.environ):
+            found, out, talk = loaded_tyard.run(arguments, self.folder, self.environ)
+        else:
+            process = self.start(*arguments)
+            out, talk = process.communicate()
+            found = process.returncode
+        assert found == code, (out, talk)
         return out.decode(), talk.decode()
 
     def run(self, script: str, code: int = 0, **fields: Any) -> str:
