@@ -2,6 +2,8 @@
 
 import os
 import posixpath
+import stat
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
@@ -105,19 +107,22 @@ class Download:
         compare: list[Fetching] = []
         for inner, entry in named.items():
             local = self.folder / inner
-            if local.parent not in inside:
-                inside[local.parent] = local.parent.resolve().is_relative_to(top)
-            if not inside[local.parent] or (local.is_symlink() and not local.resolve().is_relative_to(top)):
+            parent = local.parent
+            if parent not in inside:
+                inside[parent] = parent.resolve().is_relative_to(top)
+            there = _status(local, follow=False)
+            is_link = there is not None and stat.S_ISLNK(there.st_mode)
+            if not inside[parent] or (is_link and not local.resolve().is_relative_to(top)):
                 raise UsageError(f"`{local}`: is behind a link that leads out of `{self.folder}`")
-            with plain_errors(local, "reading"):
-                if local.is_dir():
-                    raise UsageError(f"`{local}`: is a folder, and a file of that name is to be written")
-                there = local.exists()
-                item = Fetching(entry.key.removeprefix(keys.DATA), local, entry, there)
-                if there and local.stat().st_size == entry.size_bytes:
-                    compare.append(item)
-                else:
-                    found[inner] = item
+            if is_link:
+                there = _status(local)
+            if there is not None and stat.S_ISDIR(there.st_mode):
+                raise UsageError(f"`{local}`: is a folder, and a file of that name is to be written")
+            item = Fetching(entry.key.removeprefix(keys.DATA), local, entry, there is not None)
+            if there is not None and there.st_size == entry.size_bytes:
+                compare.append(item)
+            else:
+                found[inner] = item
 
         def differs(item: Fetching, stop: Event) -> None:
             if self._sums.of(item.entry) != sha256_file(item.path):
@@ -161,6 +166,13 @@ def folds_names(folder: Path) -> bool:
             return probe.with_name(probe.name[:-1] + "A").exists()
         finally:
             probe.unlink()
+
+
+def _status(path: Path, *, follow: bool = True) -> os.stat_result | None:
+    """What is at a path, asked once; None where nothing is."""
+    with plain_errors(path, "reading"), suppress(FileNotFoundError, NotADirectoryError):
+        return path.stat(follow_symlinks=follow)
+    return None
 
 
 def _at_once(store: Store) -> int:

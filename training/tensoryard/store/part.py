@@ -8,11 +8,23 @@ from collections.abc import Container
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
+from threading import Lock
 
 from tensoryard.errors import VerificationError
 
 PART_PREFIX = ".tyard-part-"
 _REREAD_BYTES = 1 << 20
+# By folder: Linux makes the names in it one after the other and has the others spin meanwhile, on another core.
+_naming: tuple[Lock, ...] = ()
+
+
+def _new_locks() -> None:
+    global _naming
+    _naming = tuple(Lock() for _ in range(64))
+
+
+_new_locks()
+os.register_at_fork(after_in_child=_new_locks)  # a thread of the parent may have held one
 
 
 def remove_parts(folder: Path, keep: Container[str] = ()) -> None:
@@ -32,8 +44,11 @@ def remove_parts(folder: Path, keep: Container[str] = ()) -> None:
 
 def write_whole(path: str, data: bytes) -> None:
     """Write bytes to a file that has them at once. Raises FileNotFoundError where its folder is not there."""
-    part = f"{os.path.dirname(path)}/{PART_PREFIX}{os.urandom(8).hex()}"
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    folder = os.path.dirname(path)
+    part = f"{folder}/{PART_PREFIX}{os.urandom(8).hex()}"
+    naming = _naming[hash(folder) % len(_naming)]
+    with naming:
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         try:
             view = memoryview(data)
@@ -41,7 +56,8 @@ def write_whole(path: str, data: bytes) -> None:
                 view = view[os.write(fd, view) :]
         finally:
             os.close(fd)  # where a disk on a network says what it could not write
-        os.replace(part, path)
+        with naming:
+            os.replace(part, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(part)
