@@ -29,7 +29,7 @@ from tensoryard.submit import submit
 from tensoryard.targets import LOCAL, SLURM, queue_name
 from tensoryard.workspace import Workspace
 
-GIVE_UP_SECONDS = 120.0
+GIVE_UP_SECONDS = 400.0
 ODD_NAMES = ["with blank", 'a "quote"', "it's", "$HOME", "naïve-été", "日本", "a;b&c", "-rf", "~", "%41", "*?[x]"]
 # For tests of what is done before or beside the store: of the fixture `yard`, the one that costs less.
 in_a_folder = pytest.mark.parametrize("yard", ["folder"], indirect=True)
@@ -234,6 +234,11 @@ def as_root(command: str) -> None:
     """Run a shell command as root: as we are, or by sudo without a password as CI machines allow."""
     prefix = [] if os.getuid() == 0 else ["sudo", "-n"]
     subprocess.run([*prefix, "sh", "-c", command], check=True)
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two values are equal: pytest takes ten minutes to say how half a million bytes differ."""
+    return one == other
 
 
 def exists(pid: int) -> bool:

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launching import same
 from tensoryard.cli.data import data
 from tensoryard.datastore import Datastore
 from tensoryard.downloads import download_path
@@ -392,7 +393,7 @@ def test_large_files_come_back_as_they_were(store: Store, tmp_path: Path) -> Non
     upload_files(store, files, "d", overwrite=False, show_progress=False)
     assert upload_files(store, files, "d", overwrite=False, show_progress=False) == (0, 0, 1)
     download_path(store, "d", tmp_path / "back", whole_paths=False, overwrite=False, show_progress=False)
-    assert (tmp_path / "back" / "large").read_bytes() == data
+    assert same((tmp_path / "back" / "large").read_bytes(), data)
 
 
 def test_parts_of_a_killed_download_are_removed_and_never_uploaded(store: Store, tmp_path: Path) -> None:
@@ -634,9 +635,9 @@ def test_large_files_of_a_folder_come_by_one_request_each_and_one_alone_by_sever
 
     download_path(streamed, "many", tmp_path / "many", **how)
     assert sorted(streamed.read_keys) == [keys.data(f"many/{name}") for name in files]
-    assert {path.name: path.read_bytes() for path in (tmp_path / "many").iterdir()} == files
+    assert same({path.name: path.read_bytes() for path in (tmp_path / "many").iterdir()}, files)
 
     streamed.read_keys.clear()
     download_path(streamed, "one", tmp_path / "one", **how)
     assert (streamed.read_keys == []) == (store.local_path("") is None)
-    assert (tmp_path / "one/large").read_bytes() == files["0"]
+    assert same((tmp_path / "one/large").read_bytes(), files["0"])

@@ -16,6 +16,7 @@ import pytest
 
 from finished_runs import FILES, finished_run
 from killed_at_steps import killed
+from launching import same
 from services.oci_registry import OciRegistry
 from tensoryard.downloads import download_path
 from tensoryard.errors import NotFoundError
@@ -174,7 +175,7 @@ def _upload(place: Place) -> None:
 def _uploaded(place: Place) -> None:
     start = len(keys.data(f"{place.name}/"))
     found = {entry.key[start:]: place.store.read(entry.key) for entry in place.store.list(keys.data(place.name))}
-    assert found == DATA
+    assert same(found, DATA)
 
 
 def _filled_and_uploaded(place: Place) -> None:
@@ -190,7 +191,7 @@ def _fetch(place: Place) -> None:
 def _fetched(place: Place) -> None:
     got = place.folder / "got"
     found = {path.relative_to(got).as_posix(): path.read_bytes() for path in got.rglob("*") if path.is_file()}
-    assert found == DATA
+    assert same(found, DATA)
 
 
 def _downloaded(place: Place) -> None:
@@ -288,7 +289,7 @@ def _nothing_torn(place: Place) -> None:
     for entry in store.list("objects/sha256/"):
         assert sha256_key(store, entry.key) == entry.key.rpartition("/")[2]
     for entry in store.list(keys.data(f"{place.name}/")):
-        assert store.read(entry.key) == DATA[entry.key.removeprefix(keys.data(f"{place.name}/"))]
+        assert same(store.read(entry.key), DATA[entry.key.removeprefix(keys.data(f"{place.name}/"))])
     wanted = {*FILES.values(), *DATA.values()}
     for path in (place.folder / "got").rglob("*"):
         assert not path.is_file() or path.name.startswith(PART_PREFIX) or path.read_bytes() in wanted

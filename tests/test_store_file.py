@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from launching import same
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, VerificationError
 from tensoryard.store.file import FileStore
 from tensoryard.store.keys import content
@@ -292,7 +293,7 @@ def test_download_writes_large_values_and_checks_them(files: FileStore, tmp_path
     source.write_bytes(data)
 
     assert download(files, "big", tmp_path / "new/target", sha256_file(source), len(data)) == len(data)
-    assert (tmp_path / "new/target").read_bytes() == data
+    assert same((tmp_path / "new/target").read_bytes(), data)
 
 
 @pytest.mark.parametrize(("sha256", "size_bytes"), [("0" * 64, None), (None, 3), (None, 5), ("0" * 64, 4)])

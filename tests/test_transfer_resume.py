@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from launching import same
 from services.faulty import Faulty
 from tensoryard.downloads import download_path
 from tensoryard.folders import folder_files
@@ -81,7 +82,7 @@ def test_an_upload_that_was_cut_off_sends_only_the_blocks_that_are_missing(
     _send(store, source)
 
     assert _blocks(network) <= 11
-    assert store.read("data/d/large") == DATA
+    assert same(store.read("data/d/large"), DATA)
 
 
 def test_blocks_of_a_file_that_was_written_to_since_are_sent_again(
@@ -98,7 +99,7 @@ def test_blocks_of_a_file_that_was_written_to_since_are_sent_again(
     _send(store, source)
 
     assert _blocks(network) == 21
-    assert store.read("data/d/large") == DATA[::-1]
+    assert same(store.read("data/d/large"), DATA[::-1])
 
 
 class Reads:
@@ -151,7 +152,7 @@ def test_a_download_that_was_cut_off_fetches_only_what_is_missing(
     reads: Any = Reads(BlobStore(blob_account))
     download_path(reads, "d", back, whole_paths=False, overwrite=False, show_progress=False)
 
-    assert (back / "large").read_bytes() == DATA
+    assert same((back / "large").read_bytes(), DATA)
     assert reads.count == len(DATA) - there
     assert [path.name for path in back.iterdir()] == ["large"]
 
@@ -165,5 +166,5 @@ def test_a_part_that_a_disk_did_not_keep_is_fetched_again(
 
     download_path(BlobStore(blob_account), "d", back, whole_paths=False, overwrite=False, show_progress=False)
 
-    assert (back / "large").read_bytes() == DATA
+    assert same((back / "large").read_bytes(), DATA)
     assert [path.name for path in back.iterdir()] == ["large"]

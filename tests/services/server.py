@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-_STARTS_WITHIN_S = 60
+_STARTS_WITHIN_S = 300
 
 
 class Server:

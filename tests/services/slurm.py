@@ -32,7 +32,7 @@ SMALL_DISK = 16 << 20
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "munged", "ip", "unshare")
 # Ends with whoever started it, as `unshare --kill-child` passes on.
 _PR_SET_PDEATHSIG = 1
-_STARTS_WITHIN_S = 60.0
+_STARTS_WITHIN_S = 300.0
 # In the node's own namespaces: its network card comes from outside, once it is there. Then what the node runs.
 _NODE = """
 set -e

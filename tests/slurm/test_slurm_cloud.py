@@ -31,7 +31,7 @@ def cloud(_one_cloud: CloudCluster) -> Iterator[CloudCluster]:
         wait_until(cloud, lambda: all("POWERED_DOWN" in state for state in states(cloud).values()))
 
 
-def wait_until(cloud: CloudCluster, condition: Callable[[], object], within_s: float = 90) -> None:
+def wait_until(cloud: CloudCluster, condition: Callable[[], object], within_s: float = 300) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         known = f"{cloud.jobs()} {states(cloud)} {cloud.azure.nodes}\n{cloud.log}"
