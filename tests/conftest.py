@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cli_runner import Tyard
 from launching import ODD_NAMES, Yard, as_root
@@ -27,6 +28,9 @@ _OF_LINUX = [
     "test_sbom.py",
 ]
 collect_ignore = [] if sys.platform == "linux" else _OF_LINUX
+# A busy machine is slow now and then, which says nothing of the code.
+settings.register_profile("tests", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 pytest_plugins = ["services.azurite_fixtures", "services.slurm_fixtures", "services.images"]
 
 

@@ -602,7 +602,9 @@ def test_a_list_of_files_that_was_edited_is_found(
         registry.download("digits", tmp_path / "got")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(
     tags=st.dictionaries(st.text(max_size=20), st.text(max_size=300), max_size=12),
     path=st.text(min_size=1, max_size=20),

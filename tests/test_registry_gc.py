@@ -295,7 +295,9 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(actions=ACTIONS)
 def test_whatever_is_done_all_that_is_there_or_can_be_restored_is_whole(
     actions: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory

@@ -153,7 +153,9 @@ def test_a_signature_that_is_none_is_said_in_words(
         signature_problems(store, version, key[1])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60, deadline=None
+)
 @given(where=st.integers(0), bit=st.integers(0, 7))
 def test_no_bit_of_what_was_signed_can_be_turned(tmp_path: Path, where: int, bit: int) -> None:
     store = FileStore(tmp_path / "turned")

@@ -191,7 +191,9 @@ def test_an_append_to_another_length_than_its_writer_knew_is_refused(store: Stor
     assert store.read("log") == b"one\ntwo\n"
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(names=_KEYS, prefix=st.sampled_from(["", "a", "a/", "b-"]), after=_PART)
 def test_list_is_in_key_order_whatever_the_names(store: Store, names: set[str], prefix: str, after: str) -> None:
     for entry in list(store.list("")):
