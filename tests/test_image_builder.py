@@ -117,14 +117,14 @@ def test_of_two_that_want_an_image_at_once_one_builds_it(images: ImageBuilder, b
 
 
 def test_a_base_that_moved_under_its_tag_comes_in_when_it_is_asked_for(
-    images: ImageBuilder, image_registry: str, base_layers: list[bytes], lines: list[str]
+    images: ImageBuilder, image_registry: str, lines: list[str]
 ) -> None:
     name = f"{image_registry}/moving:1"
     wanted = Recipe(name="bare", python="3.11")
-    first = push_image(name, base_layers)
+    first = push_image(name, variant([], b"a base\n"))
     before = images.inputs(wanted, ImageSpec(base=name), lines.append)
     assert before.base == f"{image_registry}/moving@{first}"
-    second = push_image(name, variant(base_layers, b"a newer base\n"))
+    second = push_image(name, variant([], b"a newer base\n"))
     assert images.inputs(wanted, ImageSpec(base=name), lines.append) == before
     _, moved = images.update(wanted, ImageSpec(base=name), lines.append)
     after = images.inputs(wanted, ImageSpec(base=name), lines.append)

@@ -183,13 +183,20 @@ def test_what_is_unpacked_here_needs_no_registry(image_registry: str, tmp_path: 
     assert builder.ensure_recipe(SIX, wanted, print).unpacked == made.unpacked
 
 
+@pytest.mark.parametrize("large", ["base", "source"])
 def test_a_build_on_a_full_disk_is_said_to_be_so(
-    images: ImageBuilder, base_image: str, tmp_path: Path, small_disk: Callable[[int], Path]
+    image_registry: str, tmp_path: Path, small_disk: Callable[[int], Path], large: str
 ) -> None:
-    builder = ImageBuilder(VenvBuilder(small_disk(90 << 20)))
+    name = f"{image_registry}/faults/{large}:1"
+    push_image(name, variant([], bytes(24 << 20) if large == "base" else b"small\n"))
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "Dockerfile").write_text(f"FROM {name}\nCOPY Dockerfile /\n")
+    (source / "data").write_bytes(bytes(24 << 20) if large == "source" else b"")
+    builder = ImageBuilder(VenvBuilder(small_disk(16 << 20)))
     said: list[str] = []
     with pytest.raises(EnvironmentBuildError, match=r"image \w+: the disk of .* is full, .* are free") as raised:
-        builder.ensure_recipe(Recipe(name="bare", python="3.11"), ImageSpec(base=base_image), said.append)
+        builder.ensure_recipe(SIX, ImageSpec(dockerfile="Dockerfile", folder=str(source)), said.append)
     assert raised.value.hint
     assert any("removed images that nobody uses" in line for line in said)
     assert [line for line in left_behind(builder) if not line.startswith("tyard-test ")] == []

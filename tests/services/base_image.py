@@ -13,13 +13,15 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import MANIFEST, digest_of, parse_place
 
-_PACKAGES = ("python3", "ca-certificates")
+_PACKAGES = ("usr-is-merged", "python3", "ca-certificates")
+_LEFT_OUT = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/lib/*/gconv")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -52,7 +54,7 @@ def push_image(
         "os": "linux",
         "config": {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], **(config or {})},
         "history": [{"created_by": "tests"} for _ in layers],
-        "rootfs": {"type": "layers", "diff_ids": [digest_of(gzip.decompress(layer)) for layer in layers]},
+        "rootfs": {"type": "layers", "diff_ids": [_unpacked_digest(layer) for layer in layers]},
     }
     data = json.dumps(described).encode()
     for blob in (*layers, data):
@@ -68,6 +70,12 @@ def push_image(
     return digest_of(json.dumps(manifest).encode())
 
 
+@lru_cache(maxsize=4)
+def _unpacked_digest(layer: bytes) -> str:
+    """The base is pushed to more than one registry, and takes a second."""
+    return digest_of(gzip.decompress(layer))
+
+
 def _make(cache: Path, kept: Path) -> None:
     assert shutil.which("mmdebstrap"), "the tests need mmdebstrap: run tools/system-packages"
     aside = cache / f"base-image-{os.getpid()}-{time.monotonic_ns()}"
@@ -75,7 +83,9 @@ def _make(cache: Path, kept: Path) -> None:
     try:
         # Without recommended packages, manuals and lists; the suite is what the tests' images are built from.
         options = ["--variant=apt", f"--include={','.join(_PACKAGES)}", "--aptopt=Apt::Install-Recommends false"]
-        options += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")]
+        options += [f"--dpkgopt=path-exclude={path}/*" for path in _LEFT_OUT]
+        # Else `usrmerge` comes, with all of Perl: a third of the image.
+        options.append("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
         made = subprocess.run(
             ["mmdebstrap", *options, "bookworm", str(aside / "base.tar")], capture_output=True, text=True, check=False
         )

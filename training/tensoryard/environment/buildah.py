@@ -5,6 +5,7 @@ Source: https://github.com/containers/buildah/tree/main/docs (buildah-build, bui
 https://docs.podman.io/en/latest/Commands.html, measured with 4.3.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -157,12 +158,21 @@ def checked(finished: command.Finished, what: str, program: str, storage: Path) 
     # What a compiler says can be longer than that; uv's line above it names the package.
     named = [line for line in lines[:-_SAID] if "Failed to build" in line]
     said = [*named[-1:], *lines[-_SAID:]]
-    if any("no space left on device" in line.lower() for line in said):
-        raise DiskFullError(
-            f"{what}: the disk of {storage} is full, {size(shutil.disk_usage(storage).free)} are free",
-            hint="run `tyard env prune --yes`, or set TYARD_CACHE to a folder on a larger disk",
-        )
+    if any(is_full(line) for line in said):
+        raise disk_full(what, storage)
     raise EnvironmentBuildError(f"{what}: {program} failed; it says:\n" + "\n".join(said))
+
+
+def is_full(said: object) -> bool:
+    """Whether somebody says that the disk is: shutil's errors of many files have no number, but the words."""
+    return any(os.strerror(number).lower() in str(said).lower() for number in (errno.ENOSPC, errno.EDQUOT))
+
+
+def disk_full(what: str, storage: Path) -> DiskFullError:
+    return DiskFullError(
+        f"{what}: the disk of {storage} is full, {size(shutil.disk_usage(storage).free)} are free",
+        hint="run `tyard env prune --yes`, or set TYARD_CACHE to a folder on a larger disk",
+    )
 
 
 def runroot(storage: Path) -> Path:

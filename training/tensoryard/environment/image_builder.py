@@ -310,19 +310,29 @@ class ImageBuilder:
             with locking.held(self.cache / "flocks" / "buildah", "another image's build", log):
                 tool.clear()
                 try:
-                    build(tool, aside)
+                    self._try(build, tool, aside, key)
                 except buildah.DiskFullError as error:
+                    shutil.rmtree(aside / "context", ignore_errors=True)  # first: there may be no room for a lock
                     freed = sum(one.own_bytes for one in self.prune(None, dry_run=False))
                     tool.forget([])
                     log(f"{error.message}: removed images that nobody uses ({size(freed)})")
-                    shutil.rmtree(aside / "context", ignore_errors=True)
-                    build(tool, aside)
+                    self._try(build, tool, aside, key)
                 if self.registry:
                     return tool.push(key, self._place(key), log), Path()
                 source = OciFolder(tool.export(key, aside / "oci", log))
                 return source.newest(), self.folders.unpack(source, source.newest(), log)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def _try(
+        self, build: Callable[[buildah.Program, Path], None], tool: buildah.Program, aside: Path, key: str
+    ) -> None:
+        try:
+            build(tool, aside)
+        except OSError as error:  # before the program is asked, as what it builds from is copied
+            if not buildah.is_full(error):
+                raise
+            raise buildah.disk_full(f"image {key}", self._images) from None
 
     def _there(self, described: Environment, number: int, known: Environment | None, log: Log) -> Environment | None:
         """An image that was built before, by whoever; None where the registry has it no longer, or never had it."""
