@@ -39,9 +39,19 @@ def contents(files: Layers) -> dict[str, tuple[int, str]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def of_six(six_image: Environment) -> dict[str, tuple[int, str]]:
+    return contents(files_of(Path(six_image.unpacked)))
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_build_of_the_rendered_folder_by_hand_makes_the_same_image(
-    images: ImageBuilder, six_image: Environment, base_image: str, tmp_path: Path, program: str
+    images: ImageBuilder,
+    six_image: Environment,
+    of_six: dict[str, tuple[int, str]],
+    base_image: str,
+    tmp_path: Path,
+    program: str,
 ) -> None:
     """What `tyard render --image --out` writes, and nothing else of ours."""
     spec = ImageSpec(base=base_image, system_packages=("tyard-greeting",))
@@ -62,7 +72,7 @@ def test_a_build_of_the_rendered_folder_by_hand_makes_the_same_image(
     found = contents(Layers([said("podman", "image", "mount", f"by-hand-{program}")]))
     said("podman", "image", "unmount", f"by-hand-{program}")
 
-    assert contents(files_of(Path(six_image.unpacked))) == found
+    assert of_six == found
     assert config["Config"]["User"] == "1000:1000"
     assert config["Config"]["Labels"]["org.tensoryard.key"] == six_image.hash
 
