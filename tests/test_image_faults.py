@@ -102,7 +102,7 @@ def test_a_push_that_is_cut_half_way_is_said_and_the_next_one_sends_the_rest(
     images: ImageBuilder, image_registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An image of a megabyte: to another host buildah packs all layers again."""
-    monkeypatch.setattr("tensoryard.environment.buildah.RETRIES", 0)
+    monkeypatch.setattr("tensoryard.environment.buildah.RETRIES", ("--retry=1", "--retry-delay=10ms"))
     way = Cutting(image_registry)
     builder = ImageBuilder(images.venvs, f"{way.host}/cut", FileStore(tmp_path / "store"))
     (tmp_path / "source").mkdir()

@@ -29,7 +29,7 @@ _SAID = 15  # lines that an error repeats
 _LONGEST_RUNROOT = 50
 SECRETS = "secrets-"
 PROGRAMS = ("buildah", "podman")  # the first that is on PATH
-RETRIES = 3  # of a push that breaks off, two seconds apart
+RETRIES = ("--retry=3", "--retry-delay=2s")  # of a push that breaks off; to buildah 0 is as good as 3
 # What says where packages come from, and with which certificates, on this machine; a build takes it as secrets.
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _INDEX = {"UV_DEFAULT_INDEX": "index-url", "UV_INDEX_URL": "index-url", "UV_EXTRA_INDEX_URL": "extra-index-url"}
@@ -90,7 +90,7 @@ class Buildah:
         file = self.storage / f"digest-{key}"
         options = [*_tls(str(place)), "--digestfile", str(file)]
         if self.program == "buildah":
-            options.append(f"--retry={RETRIES}")
+            options += RETRIES
         log(f"pushing image {key} to {place}")
         with signed_in([place.registry], push=True) as login:
             argv = self._argv("push", *login, *options, name_of(key), f"docker://{place}")
