@@ -33,6 +33,7 @@ PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "munged", "ip", "unshare")
 # Ends with whoever started it, as `unshare --kill-child` passes on.
 _PR_SET_PDEATHSIG = 1
 _STARTS_WITHIN_S = 300.0
+_ASKING = ("squeue", "sinfo", "sdiag", "scancel")
 # In the node's own namespaces: its network card comes from outside, once it is there. Then what the node runs.
 _NODE = """
 set -e
@@ -112,9 +113,18 @@ class SlurmCluster:
 
     def run(self, *argv: str, check: bool = True, environ: dict[str, str] | None = None) -> str:
         """What a command of this cluster's printed; environ: in place of the cluster's own."""
-        done = subprocess.run(
-            argv, env=environ or self.environ, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-        )
+        while True:
+            done = subprocess.run(
+                argv,
+                env=environ or self.environ,
+                capture_output=True,
+                text=True,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+            # On a busy machine slurmctld may be late; to ask these again changes nothing.
+            if argv[0] not in _ASKING or "timed out" not in done.stderr:
+                break
         assert not check or done.returncode == 0, f"{argv} ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -164,9 +174,16 @@ class SlurmCluster:
         mark = os.urandom(8).hex()
         for job in self.jobs():
             self.run("scontrol", "update", f"jobid={job.split()[0]}", f"comment={mark}")
-        state = self.folder / "state" / "job_state"
-        _wait_until(lambda: state.exists() and mark.encode() in state.read_bytes(), "slurmctld has saved its state")
-        return state.read_bytes()
+        saved = b""
+
+        def is_saved() -> bool:
+            nonlocal saved
+            with contextlib.suppress(FileNotFoundError):  # for a moment, while it is replaced
+                saved = (self.folder / "state" / "job_state").read_bytes()
+            return mark.encode() in saved
+
+        _wait_until(is_saved, "slurmctld has saved its state")
+        return saved
 
     def forget(self, saved: bytes | None = None) -> None:
         """What slurmctld, killed, had saved of jobs is that of an earlier `save`, or nothing."""
@@ -185,8 +202,17 @@ class SlurmCluster:
         said = self.run("sinfo", "--noheader", "--Node", "--format=%N|%T", check=False)
         return dict(line.split("|", 1) for line in said.split())
 
-    def wait_until_idle(self) -> None:
-        _wait_until(lambda: set(self.states().values()) == {"idle"}, lambda: f"all nodes are idle: {self.states()}")
+    def wait_until_idle(self, *, resume: bool = False) -> None:
+        """resume: those that are down or take no more jobs too, now or as they come to it."""
+
+        def are_idle() -> bool:
+            found = self.states()
+            for name, state in found.items():
+                if resume and state.startswith(("down", "drain")):
+                    self.run("scontrol", "update", f"NodeName={name}", "State=RESUME", check=False)
+            return set(found.values()) == {"idle"}
+
+        _wait_until(are_idle, lambda: f"all nodes are idle: {self.states()}")
 
     def jobs(self) -> list[str]:
         """`id state reason` of every job that has not ended."""
@@ -201,10 +227,7 @@ class SlurmCluster:
         for name in self.names:
             if name not in self.up:
                 self.start_node(name)
-        for name, state in self.states().items():
-            if state.startswith(("down", "drain")):
-                self.run("scontrol", "update", f"NodeName={name}", "State=RESUME", check=False)
-        self.wait_until_idle()
+        self.wait_until_idle(resume=True)
 
     def asked(self) -> dict[str, int]:
         """How often slurmctld has been asked for each thing since `forget_asked`, by its own count."""
@@ -310,7 +333,7 @@ class SlurmCluster:
             run_dir=str(self.folder / "run"),
             log_dir=str(self.folder / "log"),
             cgroup=False,
-            slurmd_timeout_s=3 if self.impatient else 10,
+            slurmd_timeout_s=6 if self.impatient else 10,
         )
 
     def _daemon(
