@@ -130,8 +130,10 @@ class Yard:
 
     def text(self, run: RunRecord, name: str) -> str:
         """A file of a run: where it is worked on, or once it has ended, in the store."""
-        path = self.work_folder(run) / name
-        return path.read_text() if path.is_file() else run.store.read(run.key(name)).decode()
+        # The folder goes when all of it is in the store.
+        with contextlib.suppress(FileNotFoundError):
+            return (self.work_folder(run) / name).read_text()
+        return run.store.read(run.key(name)).decode()
 
     def replace(self, run: RunRecord, name: str, data: bytes) -> None:
         """Put other bytes in place of a record, as a broken disk might."""
