@@ -25,14 +25,8 @@ from tensoryard.registry.oci_manifest import Place
 from tensoryard.text import size
 
 OLD_DAYS = 30
-# What an image takes on the disk: two to four times what is sent.
-UNPACKED = 4
+UNPACKED = 4  # bytes on the disk for one that is sent: two to four times as many
 _TELL_S = 2.0
-# What an image takes on the disk: about three times what is sent.
-_UNPACKED = 4
-_OLD_DAYS = 30
-# A run that has just pulled an image may not have started in it yet.
-_NEW_S = 3600
 
 
 class RunEndedError(Exception):
