@@ -12,7 +12,7 @@ import pytest
 
 from tensoryard.environment import Environment, horovod
 from tensoryard.environment.interpreter import Interpreter, describe, find
-from tensoryard.environment.spec import Recipe, environment_spec
+from tensoryard.environment.spec import Recipe
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError
 
@@ -119,26 +119,3 @@ def test_no_mpi_compiler_means_gloo_alone_and_is_said(monkeypatch: pytest.Monkey
     assert {"HOROVOD_WITHOUT_MPI=1", "HOROVOD_WITH_GLOO=1"} < {*inputs.flags}
     assert lines[0].startswith("no MPI compiler on PATH, so Horovod gets Gloo only")
     assert lines[1].startswith("no CUDA toolkit with NCCL's header on this machine")
-
-
-def test_horovod_reduces_between_two_processes_in_its_built_environment(tmp_path: Path) -> None:
-    """The real one, in the cache of this machine: compiled on the first run of this test, found on later ones."""
-    built = VenvBuilder().ensure(environment_spec(way="mpi"), print)
-    script = tmp_path / "reduce.py"
-    script.write_text(
-        "import horovod.tensorflow as hvd, tensorflow as tf\n"
-        "hvd.init()\n"
-        "total = hvd.allreduce(tf.constant(float(hvd.rank() + 1)), op=hvd.Sum)\n"
-        "print(f'rank {hvd.rank()} of {hvd.size()}: {float(total)}')\n"
-    )
-    bin_folder = Path(built.python).parent
-    if built.mpi:
-        launch = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", "2", built.python, str(script)]
-    else:
-        launch = [str(bin_folder / "horovodrun"), "--gloo", "-np", "2", built.python, str(script)]
-
-    said = subprocess.run(launch, capture_output=True, text=True, check=False)
-
-    assert built.name == "tensorflow-2.15+horovod"
-    assert "rank 0 of 2: 3.0" in said.stdout, said.stderr[-2000:]
-    assert "rank 1 of 2: 3.0" in said.stdout

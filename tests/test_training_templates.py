@@ -1,9 +1,8 @@
-"""The job folders of `tyard init`, and the script of one process in its real environment."""
+"""The job folders of `tyard init`; their scripts run in test_run_templates.py and test_azureml_page.py."""
 
 import os
 import re
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 from typing import get_args
@@ -86,87 +85,30 @@ def test_an_experiment_with_a_bad_name_is_refused_before_anything_is_made(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-class Script:
-    """The train.py of one process, started as the launcher does: `tensoryard` on its path is one file."""
-
-    def __init__(self, folder: Path) -> None:
-        self.python = VenvBuilder().ensure(environment_spec(way="single"), print).python
-        self.folder = folder
-        self.data = folder / "data"
-        (folder / "path").mkdir()
-        shutil.copy(Path(context.__file__), folder / "path" / "tensoryard.py")
-        self.environ = {**os.environ, "PYTHONPATH": str(folder / "path"), "TF_CPP_MIN_LOG_LEVEL": "3"}
-
-    def start(self, run: str, epochs: int) -> subprocess.Popen[str]:
-        (self.folder / run).mkdir(exist_ok=True)
-        script = str(templates.folder("training") / "single" / "train.py")
-        return subprocess.Popen(
-            [self.python, script, "--data-folder", self.data, "--epochs", str(epochs)],
-            cwd=self.folder / run,
-            env=self.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def epochs(self, run: str, epochs: int) -> dict[int, str]:
-        """Loss and accuracy that the script prints for each epoch, run to its end."""
-        out, talk = self.start(run, epochs).communicate()
-        lines = re.findall(r"^Epoch (\d+)/\d+: (loss [\d.]+, accuracy [\d.]+)", out, flags=re.MULTILINE)
-        assert lines, talk
-        return {int(number): values for number, values in lines}
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Script:
-    return Script(tmp_path)
-
-
-SERVES = """
-import tensorflow as tf
-serve = tf.saved_model.load("outputs/model").signatures["serving_default"]
-print(serve(images=tf.zeros([3, 8, 8], tf.uint8))["probabilities"].numpy().sum(axis=1).round(3).tolist())
-"""
-
-
-def test_a_killed_script_ends_where_an_unbroken_one_does_whose_model_predicts(script: Script) -> None:
-    idx_data.fetch("digits", script.data, print)
-    killed = script.start("broken", 10_000)
-    assert killed.stdout is not None
-    seen = next(int(line.split()[1].partition("/")[0]) for line in killed.stdout if line.startswith("Epoch 3/"))
-    killed.send_signal(signal.SIGKILL)
-    rest = killed.stdout.read()  # `communicate` would leave out what has been read ahead
-    killed.communicate()
-    last = max(int(number) for number in re.findall(r"^Epoch (\d+)/", rest, re.MULTILINE) or [seen])
-
-    resumed = script.epochs("broken", last + 7)
-
-    unbroken = script.epochs("unbroken", last + 7)  # 10 at least: it has learned by then
-    assert min(resumed) > seen
-    assert min(resumed) <= last + 2  # an epoch can be saved and its line not yet printed
-    assert resumed == {epoch: values for epoch, values in unbroken.items() if epoch in resumed}
-    assert list(unbroken) == list(range(1, last + 8))
-    assert float(unbroken[last + 7].rpartition(" ")[2]) > 0.9
-
-    shutil.rmtree(script.data)
-    argv = [script.python, "-c", SERVES]  # raw images, where nothing but the model is
-    said = subprocess.run(argv, cwd=script.folder / "unbroken", capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[1.0, 1.0, 1.0]"
-
-
-def test_a_folder_without_data_ends_the_script_in_one_clear_line(script: Script) -> None:
-    script.data.mkdir()
+def test_a_folder_without_data_ends_the_script_in_one_clear_line(tmp_path: Path) -> None:
+    """Started as the launcher does: `tensoryard` on its path is one file."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "path").mkdir()
+    shutil.copy(Path(context.__file__), tmp_path / "path" / "tensoryard.py")
     # In place of TensorFlow, whose import takes seconds: the script looks for its data without it.
     stand_in = "import sys, unittest.mock\nsys.modules[__name__] = unittest.mock.MagicMock()\n"
-    (script.folder / "path" / "tensorflow.py").write_text(stand_in)
+    (tmp_path / "path" / "tensorflow.py").write_text(stand_in)
 
-    process = script.start("run", 1)
-    _, talk = process.communicate()
+    python = VenvBuilder().ensure(environment_spec(way="single"), print).python
+    script = str(templates.folder("training") / "single" / "train.py")
+    process = subprocess.run(
+        [python, script, "--data-folder", tmp_path / "data", "--epochs", "1"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "path")},
+        capture_output=True,
+        text=True,
+    )
 
+    talk = process.stderr
     lines = [line for line in talk.splitlines() if "train.py:" in line]
     assert process.returncode == 1
     assert lines == [
-        f"train.py: no train-images-idx3-ubyte.gz in {script.data}; "
+        f"train.py: no train-images-idx3-ubyte.gz in {tmp_path / 'data'}; "
         "`tyard data fetch --help` lists data sets to put there"
     ]
     assert "Traceback" not in talk
