@@ -125,6 +125,7 @@ class RunDriver:
         preparing.lay_out_support(self.folder)
         if self.run.job.in_image and self.run.job.use_gpu:
             preparing.lay_out_yaml(self.folder)
+        self._stop_if_canceled()  # else Slurm may start what is taken back at once
         self.mirror.flush()
         self.state.add(self.run.add(fact="prepared"))
 
