@@ -40,9 +40,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: takes ten seconds or more, so it runs before all that do not")
     # A shell starts what it runs in the background with SIGINT ignored, and programs pass that on to theirs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begun among the last, a long one would go on while the other workers have nothing left to do."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def pytest_internalerror(excrepr: object) -> None:

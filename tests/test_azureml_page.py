@@ -16,6 +16,7 @@ from tensoryard.idx_data import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LA
 from tensoryard.run import find_run
 from tensoryard.workspace import Workspace
 
+pytestmark = pytest.mark.long
 TEMPLATES = Path(__file__).parent.parent / "templates" / "training"
 
 PAGE = """

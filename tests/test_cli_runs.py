@@ -271,6 +271,7 @@ def test_stream_of_an_ended_run_shows_it_again(ended: Tyard) -> None:
     assert json.loads(ended("runs", "stream", "2", "--json", code=3).splitlines()[-1])["task_exit_code"] == 4
 
 
+@pytest.mark.long
 @in_both
 def test_a_log_of_one_endless_line_is_followed_in_little_memory(cli: Tyard, tmp_path: Path) -> None:
     cli.job("import sys\nfor _ in range(48): sys.stdout.write('x' * (1 << 20))")

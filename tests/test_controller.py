@@ -64,6 +64,7 @@ class Counting:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_a_controller_killed_at_any_call_of_the_store_is_taken_over_from(yard: Yard) -> None:
     call = 0
     while True:

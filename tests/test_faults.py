@@ -229,6 +229,7 @@ def test_a_rank_whose_supervisor_is_killed_under_mpirun_is_named(yard: Yard) -> 
     )
 
 
+@pytest.mark.long
 @in_a_folder
 def test_a_script_that_ignores_term_is_killed_after_its_ten_seconds(yard: Yard) -> None:
     run = start_and_wait(yard, DEAF, "logs/worker-0.log")

@@ -17,6 +17,7 @@ from launching import all_processes
 from tensoryard.environment.spec import environment_spec
 from tensoryard.environment.venv import VenvBuilder
 
+pytestmark = pytest.mark.long
 TYARD = [sys.executable, "-m", "tensoryard"]
 SERVES = """
 import tensorflow as tf
