@@ -6,6 +6,7 @@ import io
 import multiprocessing
 import os
 import signal
+import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from services.base_image import push_image
 from services.cutting import Cutting
 from services.faulty import Faulty
 from services.images import SIX, left_behind, variant
-from tensoryard.environment import ImageSpec
+from tensoryard.environment import ImageSpec, command
 from tensoryard.environment.buildah import Buildah
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_folders import files_of
@@ -169,6 +170,22 @@ def test_a_build_whose_buildah_is_killed_fails_and_the_next_one_works(images: Im
     assert killed
     assert left_behind(images) == []
     assert images.ensure_recipe(wanted, ImageSpec(base=base_image), print).packages
+
+
+def test_a_build_in_a_container_is_not_taken_for_one_that_a_killed_builder_left() -> None:
+    """There its builder has a number that may be nobody's here."""
+    program = "echo started; exec sleep 600"
+    argv = ["unshare", "--pid", "--fork", "--kill-child", "env", "TYARD_BUILDER=4194303", "sh", "-c", program]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as build:
+        assert build.stdout is not None
+        assert build.stdout.readline() == b"started\n"
+        command.end_orphans()
+        assert [pid for pid, line, _ in all_processes() if line == "sleep 600 " and is_child(pid, build.pid)]
+        build.kill()
+
+
+def is_child(pid: int, parent: int) -> bool:
+    return str(pid) in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
 
 
 def test_what_is_unpacked_here_needs_no_registry(image_registry: str, tmp_path: Path) -> None:

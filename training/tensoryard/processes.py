@@ -35,6 +35,13 @@ def is_there(pid: int) -> bool:
     return True
 
 
+def is_beside(pid: int) -> bool:
+    """Whether a process is in this one's namespace of process ids, in which its own number for others is ours too."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+    return False
+
+
 def kill(pids: set[int]) -> int:
     """
     How many of these processes were still there and have been killed.

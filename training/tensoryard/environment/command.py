@@ -119,7 +119,8 @@ def _next(lines: "queue.SimpleQueue[str | None]") -> str | None:
 def end_orphans() -> None:
     """Kill what builders that were killed themselves have left at work: uv, compilers (Linux only)."""
     owned = [(pid, int(value)) for pid, value in processes.carrying(_BUILDER) if value.isdigit()]
-    processes.kill({pid for pid, owner in owned if not processes.is_there(owner)})
+    # In a container of this machine numbers of processes are others than here.
+    processes.kill({pid for pid, owner in owned if not processes.is_there(owner) and processes.is_beside(pid)})
 
 
 def without_addresses(line: str, keep: Sequence[str] = ()) -> str:
