@@ -173,7 +173,6 @@ def row_pair(folder: Path, endpoint: str, count: int, size_bytes: int, name: str
             place = f"{folder.name}-{way}-{turn}"
             up[way].append(apart(upload, endpoint, place, source))
             back = folder / f"back-{way}-{turn}"
-            warm_memory(folder / "warm", count * size_bytes)
             down[way].append(apart(download, endpoint, place, back))
             for path in source.iterdir():
                 assert (back / path.name).read_bytes() == path.read_bytes(), path
@@ -182,19 +181,6 @@ def row_pair(folder: Path, endpoint: str, count: int, size_bytes: int, name: str
                     (back / path.name).unlink()
     row(f"{name}: up", count * size_bytes, count, [least(figures) for figures in up])
     row("down", count * size_bytes, count, [least(figures) for figures in down])
-
-
-def warm_memory(path: Path, size_bytes: int) -> None:
-    """
-    Have memory for so many bytes that go to the disk.
-
-    A virtual machine gives memory that it does not use back to its host; to write to it again takes ten times as much
-    of the processor once, whoever writes.
-    """
-    with path.open("wb", buffering=0) as file:
-        for _ in range(0, size_bytes, 1 << 20):
-            file.write(content(1 << 20))
-    path.unlink()
 
 
 def least(figures: list[Figures]) -> Figures:
