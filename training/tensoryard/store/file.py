@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError, VerificationError
@@ -141,46 +141,27 @@ class FileStore:
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """See `Store.read`."""
-        path = self._path(key)
-        with plain_errors(path, "reading"):
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except (FileNotFoundError, NotADirectoryError):
-                raise _absent(key) from None
-            try:
-                status = os.fstat(fd)
-                if not stat.S_ISREG(status.st_mode):
-                    raise _absent(key)
-                wanted = max(0, whole_bytes(fd, status.st_size) - offset)
-                if length is not None:
-                    wanted = min(wanted, length)
-                data = os.pread(fd, wanted, offset)
-                while len(data) < wanted and (more := os.pread(fd, wanted - len(data), offset + len(data))):
-                    data += more  # Linux returns at most 2 GiB at a time
-                return data
-            finally:
-                os.close(fd)
+        with self._opened(key) as (fd, status):
+            wanted = max(0, whole_bytes(fd, status.st_size) - offset)
+            if length is not None:
+                wanted = min(wanted, length)
+            data = os.pread(fd, wanted, offset)
+            while len(data) < wanted and (more := os.pread(fd, wanted - len(data), offset + len(data))):
+                data += more  # Linux returns at most 2 GiB at a time
+            return data
 
     def view(self, key: str, offset: int, length: int) -> memoryview:
         return memoryview(self.read(key, offset, length))
 
     def stream(self, key: str, offset: int, etag: str) -> Generator[memoryview, None, None]:
         """See `Store.stream`."""
-        path = self._path(key)
-        with plain_errors(path, "reading"):
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except (FileNotFoundError, NotADirectoryError):
-                raise _absent(key) from None
-            try:
-                while chunk := os.pread(fd, _CHUNK_BYTES, offset):
-                    yield memoryview(chunk)
-                    offset += len(chunk)
-                if _entry(key, os.fstat(fd)).etag != etag:
-                    hint = "wait until nothing writes to it, and try again"
-                    raise VerificationError(f"`{key}`: was replaced while it was read", hint)
-            finally:
-                os.close(fd)
+        with self._opened(key) as (fd, _):
+            while chunk := os.pread(fd, _CHUNK_BYTES, offset):
+                yield memoryview(chunk)
+                offset += len(chunk)
+            if _entry(key, os.fstat(fd)).etag != etag:
+                hint = "wait until nothing writes to it, and try again"
+                raise VerificationError(f"`{key}`: was replaced while it was read", hint)
 
     def stat(self, key: str) -> Entry | None:
         """See `Store.stat`."""
@@ -291,6 +272,23 @@ class FileStore:
                     "put a copy of the files where the link is: a store never reads or writes outside its folder",
                 )
         return path
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[tuple[int, os.stat_result]]:
+        """A block with a descriptor of a key's file, and what the file was then. Raises NotFoundError without one."""
+        path = self._path(key)
+        with plain_errors(path, "reading"):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                raise _absent(key) from None
+            try:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
+                    raise _absent(key)
+                yield fd, status
+            finally:
+                os.close(fd)
 
     def _etag(self, key: str) -> str | None:
         entry = self.stat(key)
