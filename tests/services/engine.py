@@ -6,23 +6,25 @@ process, for the language host, which would start it in one of its own, is not a
 """
 
 import contextlib
+import json
 import os
 import runpy
 import shutil
-import stat
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pulumi.automation as auto
+from pulumi.automation._stack import StackInitMode
 
 from services.azure_native.cloud import Cloud
-from services.azure_native.provider import VERSION
+from services.azure_native.provider import serve
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,13 +63,19 @@ class Outcome:
 
 
 class Engine:
-    """A Pulumi of its own in a folder: its home with the stand-in as a plugin, state, Azure, copies of the stacks."""
+    """
+    A Pulumi of its own in a folder: its home, state, Azure, copies of the stacks.
+
+    The stand-in for azure-native runs in this process, and the engine is told its port: a process of its own for each
+    operation would load the SDK each time, which takes longer than all that it then does.
+    """
 
     def __init__(self, folder: Path, cli: Path) -> None:
         self.folder = folder
         self.program: Callable[[], None] = run_program
         self.azure = Cloud(folder / "azure")
         self._command = auto.PulumiCommand(str(cli.parent))
+        self._provider, port = serve(self.azure)
         self._env = {
             "PULUMI_HOME": str(folder / "home"),
             "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
@@ -75,6 +83,7 @@ class Engine:
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
+            "PULUMI_DEBUG_PROVIDERS": f"azure-native:{port}",
         }
         self.project = folder / "project"
         for place in ("state", "home", "azure"):
@@ -83,8 +92,10 @@ class Engine:
         (self.project / "infra").mkdir(parents=True)
         shutil.copy(ROOT / "Pulumi.yaml", self.project)
         shutil.copytree(ROOT / "stacks", self.project / "stacks")
-        self._install_stand_in()
         self._stacks: dict[str, auto.Stack] = {}
+
+    def close(self) -> None:
+        self._provider.stop(grace=None).wait()
 
     @property
     def environ(self) -> dict[str, str]:
@@ -104,7 +115,11 @@ class Engine:
         return self._run(lambda on: self._stack(stack).preview(**on, policy_packs=packs))
 
     def up(self, stack: str, refresh: bool | None = None) -> Outcome:
-        return self._run(lambda on: self._stack(stack).up(**on, refresh=refresh))
+        done = self._run(lambda on: self._stack(stack).up(**on, refresh=refresh))
+        if not done.error:
+            resources = self.state(stack)["resources"]
+            done.outputs.update(next(each for each in resources if each["type"] == "pulumi:pulumi:Stack")["outputs"])
+        return done
 
     def refresh(self, stack: str) -> Outcome:
         return self._run(lambda on: self._stack(stack).refresh(**on), refreshing=True)
@@ -121,8 +136,9 @@ class Engine:
         return str(done.stdout)
 
     def state(self, stack: str) -> dict[str, Any]:
-        """The stack's state as `pulumi stack export` gives it."""
-        return dict(self._stack(stack).export_stack().deployment)
+        """The stack's state as `pulumi stack export` gives it, without its processes."""
+        file = self.folder / "state" / ".pulumi" / "stacks" / "tensoryard" / f"{stack}.json"
+        return dict(json.loads(file.read_text("utf-8"))["checkpoint"]["latest"])
 
     def state_file(self) -> str:
         """Everything that the backend keeps, as text: state, history and backups."""
@@ -131,25 +147,14 @@ class Engine:
 
     def _stack(self, name: str) -> auto.Stack:
         if name not in self._stacks:
-            options = auto.LocalWorkspaceOptions(
-                work_dir=str(self.project), env_vars=dict(self._env), pulumi_command=self._command
+            workspace = auto.LocalWorkspace(
+                work_dir=str(self.project),
+                env_vars=dict(self._env),
+                pulumi_command=self._command,
+                program=self.program,
             )
-            self._stacks[name] = auto.create_or_select_stack(
-                name, project_name="tensoryard", program=self.program, opts=options
-            )
+            self._stacks[name] = _Stack(name, workspace, StackInitMode.CREATE)
         return self._stacks[name]
-
-    def _install_stand_in(self) -> None:
-        plugin = self.folder / "home" / "plugins" / f"resource-azure-native-v{VERSION}"
-        plugin.mkdir(parents=True)
-        start = plugin / "pulumi-resource-azure-native"
-        start.write_text(
-            "#!/bin/sh\n"
-            f"export STAND_IN_AZURE='{self.folder / 'azure'}' PYTHONPATH='{ROOT / 'tests'}:{ROOT}'\n"
-            f"exec '{sys.executable}' -m services.azure_native \"$@\"\n",
-            "utf-8",
-        )
-        start.chmod(start.stat().st_mode | stat.S_IXUSR)
 
     def _run(self, operation: Callable[[dict[str, Any]], Any], refreshing: bool = False) -> Outcome:
         steps: list[tuple[str, str]] = []
@@ -176,17 +181,25 @@ class Engine:
                 changed[resource] = sorted(about.detailed_diff)
 
         error, output = "", ""
-        outputs: dict[str, Any] = {}
         started = time.monotonic()
         try:
             result = operation({"on_event": on_event, "color": "never"})
             output = str(result.stdout)
-            outputs = {key: given.value for key, given in getattr(result, "outputs", {}).items()}
         except auto.CommandError as failed:
             error = "\n".join(said) or str(failed)
             output = str(failed)
         seconds = time.monotonic() - started
-        return Outcome(steps, changed, same, error, output, seconds, outputs)
+        return Outcome(steps, changed, same, error, output, seconds)
+
+
+class _Stack(auto.Stack):
+    """Asks nothing after an operation: each answer would be a process or two, and is in the state or unused."""
+
+    def outputs(self) -> auto.OutputMap:
+        return {}
+
+    def info(self, show_secrets: bool = True) -> auto.UpdateSummary:
+        return auto.UpdateSummary("", datetime.now(UTC), "", {}, {}, "")
 
 
 def run_program() -> None:

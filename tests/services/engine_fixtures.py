@@ -1,6 +1,7 @@
 """Fixtures around Pulumi's real engine: import them where they are used."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ def pulumi_cli() -> Path:
 
 
 @pytest.fixture(scope="session")
-def new_engine(pulumi_cli: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Engine]:
+def new_engine(pulumi_cli: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Engine]]:
     """Makes a Pulumi of its own with an Azure of its own, both empty."""
-    return lambda: Engine(tmp_path_factory.mktemp("engine") / "own", pulumi_cli)
+    with contextlib.ExitStack() as made:
+        yield lambda: made.enter_context(
+            contextlib.closing(Engine(tmp_path_factory.mktemp("engine") / "own", pulumi_cli))
+        )

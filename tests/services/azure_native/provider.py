@@ -5,11 +5,13 @@ import hashlib
 import re
 import uuid
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
 from pulumi.runtime import proto
+from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc, status_pb2
 
 from infra.review.create_only import effect_of
@@ -17,7 +19,7 @@ from infra.review.create_only import effect_of
 from . import azure, sdk_types
 from .cloud import Cloud
 from .compare import at, differences, given
-from .kinds import CLIENT, SOMEONE, SUBSCRIPTION, TENANT, kind_of
+from .kinds import CLIENT, KINDS, SOMEONE, SUBSCRIPTION, TENANT, kind_of
 from .refusals import Refused
 from .wire import UNKNOWN, read, write
 
@@ -35,6 +37,9 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Handshake(self, request: Any, context: Any) -> Any:
         return provider_pb2.ProviderHandshakeResponse()
+
+    def Attach(self, request: Any, context: Any) -> Any:
+        return empty_pb2.Empty()
 
     def GetPluginInfo(self, request: Any, context: Any) -> Any:
         return proto.PluginInfo(version=VERSION)
@@ -188,6 +193,18 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         status.details.add().Pack(detail)
         context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
         context.abort(grpc.StatusCode.UNKNOWN, reason)
+
+
+def serve(cloud: Cloud) -> tuple[grpc.Server, int]:
+    """A provider over this Azure in this process, and the port that it listens on."""
+    for token in KINDS:
+        # Now: the SDK's modules load themselves when first used, which must not happen in two threads at once.
+        sdk_types.resource_class(f"azure-native:{token}")
+    server = grpc.server(futures.ThreadPoolExecutor(8), options=_GRPC_CHANNEL_OPTIONS)
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(Provider(cloud), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    return server, port
 
 
 def _previewed(token: str, inputs: dict[str, Any]) -> dict[str, Any]:
