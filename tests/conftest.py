@@ -44,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: takes ten seconds or more, so it runs before all that do not")
     # A shell starts what it runs in the background with SIGINT ignored, and programs pass that on to theirs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # No test cuts the power, and nothing less would show whether a disk was waited for.
+    os.fsync = lambda fd: None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
