@@ -4,18 +4,20 @@ Another release of Slurm in the place of this machine's, for one command and wha
     python -m services.slurm_release trixie pytest slurm        from tests/, as root
 
 In a mount namespace of the command's own, the packages' /usr lies over this machine's: newer libraries run what is
-here as well, and everything finds the other Slurm where it looks for one.
+here as well, and everything finds the other Slurm where it looks for one. Of an older Debian only Slurm's own files
+do, and this machine's libraries run them.
 """
 
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-_PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+_PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "~n^libpmix2")
 _OVER = """
 mount -t tmpfs tmpfs "$2"
 mkdir "$2/upper" "$2/work"
@@ -53,15 +55,52 @@ def _bring(suite: str, cache: Path, kept: Path) -> None:
     options += ['--aptopt=Acquire::Check-Valid-Until "false"']
     try:
         made = subprocess.run(
-            ["mmdebstrap", *options, suite, str(aside)], capture_output=True, text=True, check=False
+            ["mmdebstrap", *options, suite, str(aside), _mirror()], capture_output=True, text=True, check=False
         )
         assert made.returncode == 0, f"mmdebstrap: {made.stderr[-2000:]}"
+        (libraries,) = (aside / "usr/lib").glob("*-linux-gnu")
+        libc = next(aside.rglob(f"{libraries.name}/libc.so.6"))
+        if platform.libc_ver(str(libc)) < platform.libc_ver():
+            _keep_slurm_alone(aside, libraries)
         # None of this machine's own plugins beside those of the other release.
-        for plugins in aside.glob("usr/lib/*/slurm-wlm"):
-            os.setxattr(plugins, "trusted.overlay.opaque", b"y")
+        os.setxattr(libraries / "slurm-wlm", "trusted.overlay.opaque", b"y")
         aside.rename(kept)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _mirror() -> str:
+    """Where this machine has its Debian from: a release alone, as an old one has lost what was mended since."""
+    argv = ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]
+    for line in subprocess.check_output(argv, text=True).splitlines():
+        if line.startswith("Debian "):
+            return line.removeprefix("Debian ")
+    raise AssertionError("apt has no index of Debian: run apt-get update")
+
+
+def _keep_slurm_alone(root: Path, libraries: Path) -> None:
+    """
+    Drop all that this machine has newer.
+
+    Slurm's PMIx plugin goes by the layout of the library that it was built with, and mpirun by that of this
+    machine's: the other one stays beside it, under a name that is as long.
+    """
+    plugins, pmix = libraries / "slurm-wlm", libraries / "pmix0"
+    (libraries / "pmix2").rename(pmix)
+    library = max((pmix / "lib").glob("libpmix.so.*"), key=lambda path: len(path.name))
+    for file in (*plugins.glob("mpi_pmix_v*.so"), library, pmix / "share" / "pmix-mca-params.conf"):
+        file.write_bytes(file.read_bytes().replace(b"/pmix2", b"/pmix0"))
+    if not (pmix / "lib" / "libpmix.so").exists():
+        (pmix / "lib" / "libpmix.so").symlink_to(library.name)
+    whole = root.rename(root.parent / f"{root.name}.whole")
+    try:
+        files = [path for path in whole.glob("usr/*bin/*") if path.is_file() and not path.is_symlink()]
+        programs = [path for path in files if b"libslurmfull.so" in path.read_bytes()]
+        for path in (*programs, *(whole / path.relative_to(root) for path in (plugins, pmix))):
+            (root / path.relative_to(whole)).parent.mkdir(parents=True, exist_ok=True)
+            path.rename(root / path.relative_to(whole))
+    finally:
+        shutil.rmtree(whole)
 
 
 if __name__ == "__main__":

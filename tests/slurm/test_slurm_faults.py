@@ -47,6 +47,7 @@ def start(yard: Yard, way: str, script: str = TRAINS, **fields: Any) -> RunRecor
     yard.start_controller()
     for task in run.job.tasks():
         yard.wait_for_file(run, f"outputs/{task.name}.step")
+    yard.wait_for_stage(run, "Running")
     return run
 
 

@@ -18,7 +18,7 @@ CHOSEN = (
 )
 
 
-@pytest.mark.parametrize(("suite", "release"), [("trixie", "24.11")])
+@pytest.mark.parametrize(("suite", "release"), [("bullseye", "20.11"), ("trixie", "24.11")])
 def test_runs_go_as_well_on_another_release(suite: str, release: str) -> None:
     said = subprocess.check_output(with_release(suite, ["slurmctld", "-V"]), text=True)
     assert f" {release}." in said
