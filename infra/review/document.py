@@ -124,12 +124,13 @@ def review(root: Path, stacks: Sequence[str], ref: str | None) -> Review:
             made = [_review(root, declare.declaration(root, stack), None, against) for stack in stacks]
             return Review(base=ref, stacks=tuple(made))
         there = declare.stacks(folder)
-        process = base.start(folder, [stack for stack in stacks if stack in there])
+        shared = [stack for stack in stacks if stack in there]
+        process = base.start(folder, shared) if shared else None
         try:
             heads = [declare.declaration(root, stack) for stack in stacks]
-            bases = base.result(process)
+            bases = base.result(process) if process else {}
         finally:
-            if process.poll() is None:
+            if process and process.poll() is None:
                 process.kill()
                 process.wait()
         made = [_against(root, head, bases.get(head.stack), ref) for head in heads]

@@ -1,22 +1,26 @@
 """`tyard infra review` and `python -m infra.review`: bases, outputs, refusals, exit codes."""
 
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fastjsonschema
 import pytest
 import yaml
 
+from infra.review import __main__ as command
 from infra.review import base, document, sarif
-from infra.review.declare import Declared
+from infra.review.declare import declaration
 from infra.review.document import Found, Review, StackReview
 
 ROOT = Path(__file__).parents[2]
@@ -37,11 +41,9 @@ def copy_program(folder: Path) -> None:
             shutil.copy(source, folder / part)
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A repository whose first commit has no program, whose second has this one."""
-    folder = tmp_path / "checkout"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("committed")
     git(folder, "init", "-q", "-b", "main")
     (folder / "README.md").write_text("nothing yet\n")
     git(folder, "add", ".")
@@ -51,6 +53,44 @@ def checkout(tmp_path: Path) -> Path:
     git(folder, "add", ".")
     git(folder, "commit", "-qm", "program")
     return folder
+
+
+@pytest.fixture
+def checkout(committed: Path, tmp_path: Path) -> Path:
+    """A repository whose first commit has no program, whose second has this one."""
+    return Path(shutil.copytree(committed, tmp_path / "checkout"))
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the review printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def review(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """
+    `python -m infra.review` in this process, which has the SDK loaded: that takes a process longer than the review.
+
+    The base too; test_a_changed_program_is_compared_with_its_own_past has it in a process of its own.
+    """
+
+    def start(folder: Path, stacks: Sequence[str]) -> SimpleNamespace:
+        return SimpleNamespace(found={stack: declaration(folder, stack) for stack in stacks}, poll=lambda: 0)
+
+    def run(root: Path, *words: str) -> Said:
+        try:
+            code = command.main([*words, "--root", str(root)])
+        finally:
+            gc.enable()
+        return Said(code, *capsys.readouterr())
+
+    monkeypatch.setattr(base, "start", start)
+    monkeypatch.setattr(base, "result", lambda process: process.found)
+    return run
 
 
 def tyard(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -66,17 +106,17 @@ def set_in_stack(checkout: Path, stack: str, **values: Any) -> None:
     path.write_text(yaml.safe_dump(written))
 
 
-def test_an_unchanged_checkout_changes_nothing(checkout: Path) -> None:
-    done = tyard(checkout / "infra" / "review", "--stack", "dev", "--base", "main")
+def test_an_unchanged_checkout_changes_nothing(checkout: Path, review: Callable[..., Said]) -> None:
+    done = review(checkout, "--stack", "dev", "--base", "main")
 
     assert done.returncode == 0, done.stderr
     assert "Nothing changes" in done.stdout
 
 
-def test_a_changed_setting_shows_as_from_and_to(checkout: Path) -> None:
+def test_a_changed_setting_shows_as_from_and_to(checkout: Path, review: Callable[..., Said]) -> None:
     set_in_stack(checkout, "dev", storageRedundancy="ZRS")
 
-    done = tyard(checkout, "--stack", "dev", "--base", "HEAD")
+    done = review(checkout, "--stack", "dev", "--base", "HEAD")
 
     assert "| `sku.name` | `Standard_LRS` | `Standard_ZRS` | in place |" in done.stdout
 
@@ -88,7 +128,8 @@ def test_a_changed_program_is_compared_with_its_own_past(checkout: Path) -> None
         data_store.read_text().replace('minimum_tls_version="TLS1_2"', 'minimum_tls_version="TLS1_0"')
     )
 
-    done = tyard(checkout, "--stack", "dev", "--base", "HEAD", "--fail-on", "medium")
+    # Asked anywhere in the checkout.
+    done = tyard(checkout / "infra" / "review", "--stack", "dev", "--base", "main", "--fail-on", "medium")
 
     assert "| `minimumTlsVersion` | `TLS1_2` | `TLS1_0` | in place |" in done.stdout
     assert "(new)" in done.stdout
@@ -96,13 +137,13 @@ def test_a_changed_program_is_compared_with_its_own_past(checkout: Path) -> None
     assert "--fail-on" in done.stderr
 
 
-def test_a_moved_stack_shouts_that_its_data_is_lost(checkout: Path) -> None:
+def test_a_moved_stack_shouts_that_its_data_is_lost(checkout: Path, review: Callable[..., Said]) -> None:
     path = checkout / "stacks" / "Pulumi.dev.yaml"
     written = yaml.safe_load(path.read_text())
     written["config"]["azure-native:location"] = "northeurope"
     path.write_text(yaml.safe_dump(written))
 
-    done = tyard(checkout, "--stack", "dev", "--base", "HEAD", "--json")
+    done = review(checkout, "--stack", "dev", "--base", "HEAD", "--json")
 
     changes = json.loads(done.stdout)["stacks"][0]["changes"]
     replaced = {change["name"] for change in changes if change["kind"] == "replaced" and change["holds"]}
@@ -110,32 +151,32 @@ def test_a_moved_stack_shouts_that_its_data_is_lost(checkout: Path) -> None:
     assert changes[0]["holds"]
 
 
-def test_a_base_without_a_program_is_said_once(checkout: Path) -> None:
-    done = tyard(checkout, "--stack", "dev", "--base", "empty")
+def test_a_base_without_a_program_is_said_once(checkout: Path, review: Callable[..., Said]) -> None:
+    done = review(checkout, "--stack", "dev", "--base", "empty")
 
     assert done.returncode == 0
     assert done.stdout.count("`empty` has no program yet: everything is created") == 1
 
 
-def test_a_stack_that_the_base_lacks_is_all_new(checkout: Path) -> None:
+def test_a_stack_that_the_base_lacks_is_all_new(checkout: Path, review: Callable[..., Said]) -> None:
     shutil.copy(checkout / "stacks" / "Pulumi.dev.yaml", checkout / "stacks" / "Pulumi.mine.yaml")
 
-    done = tyard(checkout, "--stack", "mine", "--base", "HEAD")
+    done = review(checkout, "--stack", "mine", "--base", "HEAD")
 
     assert "`HEAD` has no such stack: everything is created" in done.stdout
 
 
-def test_a_stack_that_is_gone_is_not_forgotten(checkout: Path) -> None:
+def test_a_stack_that_is_gone_is_not_forgotten(checkout: Path, review: Callable[..., Said]) -> None:
     for stack in ("dev", "prod"):
         (checkout / "stacks" / f"Pulumi.{stack}.yaml").unlink()
 
-    done = tyard(checkout, "--base", "HEAD")
+    done = review(checkout, "--base", "HEAD")
 
     assert "pulumi destroy --stack prod" in done.stdout
 
 
-def test_without_stack_all_stacks_are_in_one_document(checkout: Path) -> None:
-    done = tyard(checkout, "--json")
+def test_without_stack_all_stacks_are_in_one_document(checkout: Path, review: Callable[..., Said]) -> None:
+    done = review(checkout, "--json")
 
     found = json.loads(done.stdout)
     assert found["format"] == document.FORMAT
@@ -145,7 +186,7 @@ def test_without_stack_all_stacks_are_in_one_document(checkout: Path) -> None:
     assert found["stacks"][1]["refusal"]["instead"]["cost"]["monthly"] > 0
 
 
-def test_the_page_on_json_promises_every_field(checkout: Path) -> None:
+def test_the_page_on_json_promises_every_field(checkout: Path, review: Callable[..., Said]) -> None:
     page = (
         (ROOT / "docs" / "json.md").read_text().partition("## `tyard infra review --json`")[2].partition("\n## ")[0]
     )
@@ -159,17 +200,17 @@ def test_the_page_on_json_promises_every_field(checkout: Path) -> None:
         return set()
 
     set_in_stack(checkout, "dev", storageRedundancy="ZRS")
-    found = fields(json.loads(tyard(checkout, "--json", "--base", "HEAD").stdout))
+    found = fields(json.loads(review(checkout, "--json", "--base", "HEAD").stdout))
 
     assert {"refusal", "effect", "hourly"} <= found
     assert [field for field in sorted(found) if f"`{field}`" not in page] == []
 
 
-def test_a_program_that_breaks_is_told_with_its_line(checkout: Path) -> None:
+def test_a_program_that_breaks_is_told_with_its_line(checkout: Path, review: Callable[..., Said]) -> None:
     main = checkout / "infra" / "__main__.py"
     main.write_text(main.read_text() + "\nraise KeyError('oops')\n")
 
-    done = tyard(checkout, "--stack", "dev")
+    done = review(checkout, "--stack", "dev")
 
     assert done.returncode == 1
     assert "infra/\\_\\_main\\_\\_.py, line" in done.stdout
@@ -243,8 +284,10 @@ def test_the_base_cannot_write_outside_of_its_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sarif_is_valid_and_points_into_the_program(checkout: Path, sarif_schema: dict[str, Any]) -> None:
-    done = tyard(checkout, "--sarif")
+def test_sarif_is_valid_and_points_into_the_program(
+    checkout: Path, review: Callable[..., Said], sarif_schema: dict[str, Any]
+) -> None:
+    done = review(checkout, "--sarif")
 
     found = json.loads(done.stdout)
     fastjsonschema.compile(sarif_schema)(found)
@@ -287,13 +330,6 @@ def test_sarif_tells_lost_data_as_an_error(sketch: Any, sarif_schema: dict[str, 
     ]
 
 
-def test_a_sarif_file_is_written_beside_the_markdown(checkout: Path, tmp_path: Path) -> None:
-    done = tyard(checkout, "--stack", "dev", "--sarif-file", str(tmp_path / "x.sarif"))
-
-    assert done.stdout.startswith("# Infrastructure review")
-    assert json.loads((tmp_path / "x.sarif").read_text())["version"] == "2.1.0"
-
-
 def test_the_workflow_asks_for_little_and_trusts_no_branch_name() -> None:
     text = (ROOT / ".github" / "workflows" / "infra-review.yml").read_text()
     workflow = yaml.safe_load(text)
@@ -307,8 +343,10 @@ def test_the_workflow_asks_for_little_and_trusts_no_branch_name() -> None:
     assert steps[0]["with"]["fetch-depth"] == 0
 
 
-def test_the_review_passes_its_own_stacks(declared: Callable[[Any], list[Declared]]) -> None:
+def test_the_review_passes_its_own_stacks_and_writes_sarif_beside_the_markdown(tmp_path: Path) -> None:
     """No finding of any stack is left without an exception: the workflow fails on such a one."""
-    done = tyard(ROOT, "--fail-on", "low")
+    done = tyard(ROOT, "--fail-on", "low", "--sarif-file", str(tmp_path / "x.sarif"))
 
     assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("# Infrastructure review")
+    assert json.loads((tmp_path / "x.sarif").read_text())["version"] == "2.1.0"
