@@ -20,8 +20,9 @@ from typing import Any
 from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import MANIFEST, digest_of, parse_place
 
-_PACKAGES = ("usr-is-merged", "python3", "ca-certificates")
-_LEFT_OUT = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/lib/*/gconv")
+_PACKAGES = ("usr-is-merged", "python3")
+_SHARED = ("doc", "man", "locale", "info", "bash-completion", "lintian")
+_LEFT_OUT = (*(f"/usr/share/{name}" for name in _SHARED), "/usr/lib/*/gconv")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -86,6 +87,8 @@ def _make(cache: Path, kept: Path) -> None:
         options += [f"--dpkgopt=path-exclude={path}/*" for path in _LEFT_OUT]
         # Else `usrmerge` comes, with all of Perl: a third of the image.
         options.append("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
+        # Hundreds of files of Perl's that no package's script asks for.
+        options.append('--customize-hook=rm -r "$1"/usr/lib/*/perl-base/unicore/lib')
         made = subprocess.run(
             ["mmdebstrap", *options, "bookworm", str(aside / "base.tar")], capture_output=True, text=True, check=False
         )
