@@ -104,9 +104,19 @@ def _remember(args: ResourceValidationArgs, _: ReportViolation) -> None:
     _inputs[args.urn] = _plain(args.props)
 
 
+# What all rules found in the stack that is being looked at, and the rules that have reported theirs.
+_found: list[Finding] = []
+_reported: set[str] = set()
+
+
 def _judge(rule: Rule) -> Callable[[StackValidationArgs, ReportViolation], None]:
     def judge(args: StackValidationArgs, report: ReportViolation) -> None:
-        for finding in check([_seen(resource) for resource in args.resources]):
+        # Policies are asked in turn, each once for a look at the stack: one that was asked already begins the next.
+        if not _reported or rule.id in _reported:
+            _reported.clear()
+            _found[:] = check([_seen(resource) for resource in args.resources])
+        _reported.add(rule.id)
+        for finding in _found:
             if finding.rule == rule.id and finding.excepted_because is None:
                 report(_message(finding), finding.urn)
 
