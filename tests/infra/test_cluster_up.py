@@ -29,8 +29,8 @@ class Desk:
         self.engine = engine
         self.folder = engine.project
         for part in ("infra", "templates"):
-            leave = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / part, self.folder / part, ignore=leave, dirs_exist_ok=True)
+            # With its byte-code: each of the processes would compile it again where PYTHONDONTWRITEBYTECODE is set.
+            shutil.copytree(ROOT / part, self.folder / part, dirs_exist_ok=True)
         for stack in ("dev", "other"):
             engine.cli("stack", "init", stack)
         self.environ = {**engine.environ, "TYARD_WORKSPACE": str(self.folder / ".tensoryard"), "TYARD_STACK": "dev"}
