@@ -30,7 +30,10 @@ class Azurite:
 
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         home = installed(_PACKAGE)
-        argv = [str(_node(home)), "--require", str(home / "never_sweeps.cjs"), str(home / _MAIN)]
+        ours = [
+            word for name in ("never_sweeps.cjs", "starts_sooner.cjs") for word in ("--require", str(home / name))
+        ]
+        argv = [str(_node(home)), *ours, str(home / _MAIN)]
         argv += ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry"]
         if certificate:
             argv += ["--oauth", "basic", "--cert", str(certificate[0]), "--key", str(certificate[1])]
