@@ -1,5 +1,6 @@
 """The review foretells what the real engine does: both are given the same change of settings."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +55,24 @@ def engine(new_engine: Any) -> Engine:
 
 
 def apply(engine: Engine, change: dict[str, Any]) -> tuple[list[Change], Outcome]:
-    """What the review foretells of a change of settings, and what `up` does with it. A refused one is undone."""
+    """What the review foretells of a change of settings, and what `up` does with it. A failed one is undone."""
     path = engine.project / "stacks" / "Pulumi.dev.yaml"
     written = path.read_text("utf-8")
     document = yaml.safe_load(written)
     config = settings_with(document["config"], change)
     foretold = compare(declare(ROOT, "dev", document["config"]), declare(ROOT, "dev", config))
     path.write_text(yaml.safe_dump({**document, "config": config}), "utf-8")
+    kept = engine.folder / "kept"
+    for part in ("state", "azure"):
+        shutil.copytree(engine.folder / part, kept / part)
     done = engine.up("dev")
     if done.error:
+        # Not by another update, which takes as long as the one that is looked at.
         path.write_text(written, "utf-8")
-        assert engine.up("dev").error == ""
+        for part in ("state", "azure"):
+            shutil.rmtree(engine.folder / part)
+            (kept / part).rename(engine.folder / part)
+    shutil.rmtree(kept)
     return foretold, done
 
 
