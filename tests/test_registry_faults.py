@@ -4,7 +4,7 @@ and one error says what was done and what was not.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +26,6 @@ from tensoryard.store.file_tags import Tags
 
 QUICK = Patience(attempts=3, first_wait_s=0.005, longest_wait_s=0.02)
 RUN = "mnist-0007"
-
-
-@pytest.fixture
-def network(blob_account: BlobAccount) -> Iterator[Faulty]:
-    proxy = Faulty(blob_account.endpoint)
-    yield proxy
-    proxy.close()
 
 
 @pytest.fixture
@@ -145,7 +138,7 @@ WORKS: dict[str, Work] = {
 def test_a_lost_answer_at_any_request_changes_nothing(
     kind: str, steady: Registry, network: Faulty, blob_account: BlobAccount, tmp_path: Path
 ) -> None:
-    """Under the store's single operations every other fault is tried in test_store_blob.py."""
+    """Under the store's single operations every other fault is tried in test_store_blob_faults.py."""
     work = WORKS[kind]
     at = 0
     while True:

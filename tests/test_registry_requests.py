@@ -1,6 +1,5 @@
 """How many requests the registry makes on blob storage: each is a way to Azure and back."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import msgspec
@@ -14,13 +13,6 @@ from tensoryard.store.blob import BlobStore
 from tensoryard.store.blob_account import BlobAccount
 
 DIGEST = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
-
-
-@pytest.fixture
-def network(blob_account: BlobAccount) -> Iterator[Faulty]:
-    proxy = Faulty(blob_account.endpoint)
-    yield proxy
-    proxy.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Values copied within a store: whole, of one moment, and on blob storage without passing through the client."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,13 +96,6 @@ def test_a_large_value_is_copied_by_blocks_that_the_account_reads_itself(
     assert blobs.read("objects/x") == data
     with pytest.raises(AlreadyExistsError):
         blobs.copy(source.key, "objects/x")
-
-
-@pytest.fixture
-def network(blob_account: "BlobAccount") -> Iterator[Faulty]:
-    proxy = Faulty(blob_account.endpoint)
-    yield proxy
-    proxy.close()
 
 
 @pytest.mark.parametrize("fault", FAULTS)

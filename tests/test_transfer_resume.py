@@ -1,7 +1,7 @@
 """Large files of the datastore whose transfer was cut off: the next one goes on where it ended."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,6 @@ DATA = os.urandom(BLOCK * 20 + 7)
 
 class Cut(Exception):  # noqa: N818 (what a kill would do, no failure)
     pass
-
-
-@pytest.fixture
-def network(blob_account: BlobAccount) -> Iterator[Faulty]:
-    proxy = Faulty(blob_account.endpoint)
-    yield proxy
-    proxy.close()
 
 
 @pytest.fixture

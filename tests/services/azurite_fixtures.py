@@ -3,12 +3,14 @@
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from services.azure_sign_in import Identity
 from services.azurite import ACCOUNT, KEY, Azurite
+from services.faulty import Faulty
 
 if TYPE_CHECKING:
     from cli_runner import Tyard
@@ -119,3 +121,15 @@ def signed_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SignedIn"]:
     yield SignedIn(emulator, identity, environ)
     identity.close()
     emulator.close()
+
+
+@pytest.fixture
+def network(blob_account: "BlobAccount", monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    """A way to the account that can be made to fail."""
+    from azure.storage.blob import _download
+
+    # Between its own tries at a torn answer the SDK waits a second, whatever our patience.
+    monkeypatch.setattr(_download, "time", SimpleNamespace(sleep=lambda seconds: None))
+    proxy = Faulty(blob_account.endpoint)
+    yield proxy
+    proxy.close()

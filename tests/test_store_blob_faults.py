@@ -1,0 +1,239 @@
+"""Blob storage behind a network that fails: nothing is lost and nothing is there twice, and waits are bounded."""
+
+import os
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from blob_operations import BIG, OPERATIONS, QUICK
+from launching import same
+from services.faulty import FAULTS, Faulty
+from tensoryard.errors import AlreadyExistsError, StoreError
+from tensoryard.store import blob_errors, blob_upload
+from tensoryard.store.blob import BlobStore
+from tensoryard.store.blob_account import BlobAccount, Patience
+
+# Only where no answer ever comes: on a busy machine it may be late all by itself.
+SOON = QUICK._replace(answer_s=0.5)
+
+
+@pytest.fixture
+def steady(blob_account: BlobAccount) -> BlobStore:
+    """The same store by a network without faults, to look with."""
+    return BlobStore(blob_account)
+
+
+@pytest.fixture
+def shaky(blob_account: BlobAccount, network: Faulty) -> BlobStore:
+    return BlobStore(replace(blob_account, endpoint=network.endpoint), QUICK)
+
+
+def _state(store: BlobStore) -> dict[str, Any]:
+    """All that a store holds, of the large value its ETag; tags only of what the operations below tag."""
+    found: dict[str, Any] = {
+        entry.key: entry.etag if entry.key == "m/big" else store.read(entry.key) for entry in store.list("")
+    }
+    return {**found, **{f"{key} tags": store.tags(key) for key in found if key.startswith("m/")}}
+
+
+def _prepared(store: BlobStore, folder: Path) -> Path:
+    there = {entry.key for entry in store.list("")}
+    for key in there - {"m/big"}:
+        store.delete(key)
+    if "m/big" not in there:
+        store.put("m/big", BIG)
+    store.put("m/old", b"old", tags={"a": "1"})
+    store.append("m/log", b"one\n")
+    path = folder / "file"
+    path.write_bytes(BIG[:300_000])
+    return path
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_one_fault_at_any_request_of_an_operation_changes_nothing(
+    name: str,
+    fault: str,
+    steady: BlobStore,
+    network: Faulty,
+    blob_account: BlobAccount,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blob_upload, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(blob_upload, "BLOCK_BYTES", 100_000)
+    operation = OPERATIONS[name]
+    path = _prepared(steady, tmp_path)
+    before = _state(steady)
+    wanted = operation(steady, path)
+    state = _state(steady)
+    patience = SOON if fault == "answer late" else QUICK
+    faults = 0
+    while True:
+        if state != before:
+            _prepared(steady, tmp_path)
+        network.again(lambda asked, at=faults: fault if asked.number == at else None)  # type: ignore[misc]
+        # A store of its own: one that remembers lengths spares requests.
+        tried = operation(BlobStore(replace(blob_account, endpoint=network.endpoint), patience), path)
+        assert same(tried, wanted)
+        assert _state(steady) == state
+        if len(network.seen) <= faults:  # the operation is done before this request
+            break
+        faults += 1
+    assert faults >= 1
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "answer late"])
+@pytest.mark.parametrize("size_bytes", [1000, 2_000_000])
+def test_one_fault_of_a_file_that_goes_by_one_request_changes_nothing(
+    fault: str, size_bytes: int, steady: BlobStore, shaky: BlobStore, network: Faulty, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(size_bytes))
+    network.again(lambda asked: fault if asked.number == 0 else None)
+
+    assert shaky.put_file("m/file", path).size_bytes == size_bytes
+    assert same(steady.read("m/file"), path.read_bytes())
+    with pytest.raises(AlreadyExistsError):
+        shaky.put_file("m/file", path)
+
+
+@pytest.mark.parametrize("fault", ["request lost", "answer torn", "503"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_network_that_stays_broken_is_one_plain_error_after_a_few_tries(
+    name: str, fault: str, steady: BlobStore, shaky: BlobStore, network: Faulty, tmp_path: Path
+) -> None:
+    path = _prepared(steady, tmp_path)
+    network.again(lambda asked: fault)
+
+    with pytest.raises(StoreError, match=r"failed: the storage account .* (answered|did not answer)") as caught:
+        OPERATIONS[name](shaky, path)
+
+    assert len(network.seen) <= QUICK.attempts + 2
+    assert "\n" not in caught.value.message
+
+
+def test_a_large_body_has_the_time_that_a_slow_line_takes_for_it(
+    steady: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What requests takes for the time to connect ends the sending of a body too, however much of it there is."""
+    import requests
+
+    given: dict[int, float] = {}
+    request = requests.Session.request
+
+    def noted(self: requests.Session, *what: Any, **how: Any) -> requests.Response:
+        given[len(how["data"] or b"")] = how["timeout"][0]
+        return request(self, *what, **how)
+
+    monkeypatch.setattr(requests.Session, "request", noted)
+    steady.put("m/small", b"x")
+    steady.put("m/large", BIG * 8)
+
+    assert given[1] < 11
+    assert given[len(BIG) * 8] > 200
+
+
+def test_waits_grow_and_are_never_alike_and_heed_the_service(
+    shaky: BlobStore, network: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(blob_errors.time, "sleep", waits.append)
+    network.again(lambda asked: "503")
+
+    with pytest.raises(StoreError, match="503 ServerBusy"):
+        shaky.stat("a")
+
+    assert len(waits) == QUICK.attempts - 1
+    assert len(set(waits[:3])) == 3
+    assert waits[0] < 0.02 < waits[3] <= QUICK.longest_wait_s
+
+
+def test_retry_after_is_waited_for_but_not_for_ever() -> None:
+    from azure.core.exceptions import HttpResponseError
+
+    def waited(asked: str) -> float:
+        response = SimpleNamespace(status_code=503, reason="busy", headers={"Retry-After": asked})
+        return blob_errors.wait_s(HttpResponseError(response=response), 1, Patience())
+
+    assert 4 <= waited("4") <= 5
+    assert waited("3600") == Patience().longest_wait_s
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_writers_on_a_shaky_network_lose_and_double_nothing(
+    seed: int, steady: BlobStore, network: Faulty, blob_account: BlobAccount
+) -> None:
+    """Eight writers append to one key and race for numbered ones, while a fifth of the requests meet a fault."""
+    chance = random.Random(seed)
+    kinds = [fault for fault in FAULTS if fault != "answer late"]
+    network.again(lambda asked: chance.choice(kinds) if chance.random() < 0.2 else None)
+    patience = Patience(attempts=12, first_wait_s=0.01, longest_wait_s=0.05, answer_s=20)
+    placed: list[tuple[int, bytes]] = []
+    won: list[tuple[str, int]] = []
+    lock = threading.Lock()
+
+    def write(writer: int) -> None:
+        store = BlobStore(replace(blob_account, endpoint=network.endpoint), patience)
+        for count in range(8):
+            data = f"{writer}-{count} ".encode() * (writer + 1) + b"\n"
+            offset = store.append("log", data)
+            with lock:
+                placed.append((offset, data))
+            try:
+                store.put(f"m/{count}", str(writer).encode())
+            except AlreadyExistsError:
+                continue
+            with lock:
+                won.append((f"m/{count}", writer))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+
+    assert len(placed) == 64
+    assert steady.read("log") == b"".join(data for _, data in sorted(placed))
+    assert all(steady.read("log", offset, len(data)) == data for offset, data in placed)
+    assert sorted(won) == [(entry.key, int(steady.read(entry.key))) for entry in steady.list("m/")]
+    assert len(won) == 8
+
+
+def test_every_answer_of_an_append_lost_adds_its_bytes_once(
+    steady: BlobStore, shaky: BlobStore, network: Faulty
+) -> None:
+    network.again(lambda asked: "answer lost" if "comp=appendblock" in asked.path else None)
+
+    assert [shaky.append("log", b"%d\n" % number) for number in range(5)] == [0, 2, 4, 6, 8]
+    assert steady.read("log") == b"0\n1\n2\n3\n4\n"
+
+
+def test_the_second_writer_of_a_key_is_told_so_even_when_its_first_try_got_no_answer(
+    steady: BlobStore, shaky: BlobStore, network: Faulty
+) -> None:
+    steady.put("a", b"other's")
+    network.again(lambda asked: "answer lost" if asked.number == 0 else None)
+
+    with pytest.raises(AlreadyExistsError, match="`a`"):
+        shaky.put("a", b"mine")
+    assert steady.read("a") == b"other's"
+
+
+def test_an_append_to_a_blob_that_another_deletes_makes_it_anew(steady: BlobStore, blob_account: BlobAccount) -> None:
+    steady.append("log", b"one\n")
+    BlobStore(blob_account).delete("log")
+
+    assert steady.append("log", b"two\n") == 0
+
+
+def test_a_service_that_is_not_there_is_said_within_few_tries(blob_account: BlobAccount) -> None:
+    nobody = replace(blob_account, endpoint="http://127.0.0.1:9/devstoreaccount1")
+
+    with pytest.raises(StoreError, match="did not answer") as caught:
+        BlobStore(nobody, QUICK).stat("a")
+    assert caught.value.hint is not None
+    assert "resolve from here" in caught.value.hint
