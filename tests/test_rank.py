@@ -114,10 +114,11 @@ NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True).filter(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Each example is a launch: many strings in each of few.
+@settings(max_examples=16, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    params=st.dictionaries(TEXTS, TEXTS | st.none(), max_size=12),
-    variables=st.dictionaries(NAMES, TEXTS, max_size=12),
+    params=st.dictionaries(TEXTS, TEXTS | st.none(), max_size=30),
+    variables=st.dictionaries(NAMES, TEXTS, max_size=30),
     script=FILE_NAMES,
     folder=FILE_NAMES,
 )
