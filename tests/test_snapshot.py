@@ -9,6 +9,7 @@ import pytest
 
 from launching import PEAK_KIB, Yard
 from plain_user import as_plain_user
+from tensoryard import snapshot as snapshot_module
 from tensoryard.errors import CorruptRecordError, JobError
 from tensoryard.snapshot import Snapshot, SnapshotFile, lay_out, take
 from tensoryard.store import Store
@@ -115,20 +116,21 @@ def test_a_folder_that_may_not_be_read_is_named_and_not_left_out(store: Store, s
 
 
 @pytest.mark.parametrize("store", ["file"], indirect=True)
-def test_large_sources_are_said_to_be(store: Store, source: Path) -> None:
+def test_large_sources_are_said_to_be(store: Store, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_module, "LARGE_BYTES", snapshot_module.LARGE_BYTES // 100)
     with (source / "data.bin").open("wb") as file:
-        file.truncate(301 << 20)
+        file.truncate(4 << 20)
     said: list[str] = []
     take(store, source, said.append)
     assert said == [
-        "The source folder holds 301 MiB in 2 files; the largest: data.bin (301 MiB), train.py (0 MiB). "
+        "The source folder holds 4 MiB in 2 files; the largest: data.bin (4 MiB), train.py (0 MiB). "
         "List what the script does not need in .tyardignore, and keep data in the datastore (tyard data upload)"
     ]
 
 
 def test_a_large_file_takes_little_memory(tmp_path: Path, source: Path) -> None:
     with (source / "data.bin").open("wb") as file:
-        file.truncate(256 << 20)
+        file.truncate(128 << 20)
     program = """
 import sys
 from pathlib import Path
@@ -144,7 +146,7 @@ print(peak_kib())
         check=True,
     )
     digest, peak_kib = done.stdout.split()
-    assert digest == "a6d72ac7690f53be6ae46ba88506bd97302a093f7108472bd9efc3cefda06484"
+    assert digest == "254bcc3fc4f27172636df4bf32de9f107f620d559b20d760197e452b97453917"
     assert int(peak_kib) < 100 << 10
 
 
