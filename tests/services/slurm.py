@@ -419,7 +419,7 @@ def _wait_until(condition: Callable[[], object], what: str | Callable[[], str]) 
         time.sleep(0.02)
 
 
-if __name__ == "__main__":  # a cluster to try things on: python -m services.slurm, from tests/
+if __name__ == "__main__":  # a cluster to try things on, as root: PYTHONPATH=tests python -m services.slurm 2
     cluster = SlurmCluster(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
     print(f"export SLURM_CONF={cluster.conf}", flush=True)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

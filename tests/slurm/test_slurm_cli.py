@@ -36,7 +36,8 @@ def test_render_shows_the_script_that_slurm_gets(slurm: SlurmCluster, cli: Tyard
 
 def test_what_cannot_be_is_refused_with_the_line_of_the_file(slurm: SlurmCluster, cli: Tyard) -> None:
     cli.environ |= {"SLURM_CONF": slurm.environ["SLURM_CONF"]}
-    cli.job(SAYS, compute_target={"slurm": {"partition": "nowhere"}})
+    cli.job(SAYS, compute_target={"slurm": {"partition": "mian"}})
     _, talk = cli.both("run", code=2)
-    assert talk.startswith("error: job.yaml: line 1: compute_target: slurm: invalid partition specified: nowhere")
+    assert talk.startswith("error: job.yaml: line 1: compute_target: slurm: invalid partition specified: mian")
     assert "there is `main`: " in talk
+    assert "hint: did you mean the partition `main`?" in talk

@@ -53,7 +53,8 @@ class SlurmOptions(Struct, frozen=True, forbid_unknown_fields=True, omit_default
         for name in ("partition", "account", "qos", "constraint", "reservation", "time"):
             value = getattr(self, name)
             if value is not None and not DIRECTIVE_VALUE.fullmatch(value):
-                raise JobError(f"compute_target: slurm: {name}: got `{value}`, which sbatch cannot be given")
+                hint = "for example 4:00:00, 1-12:00:00 or minutes" if name == "time" else None
+                raise JobError(f"compute_target: slurm: {name}: got `{value}`, which sbatch cannot be given", hint)
         for text in self.extra_directives:
             found = _DIRECTIVE.fullmatch(text)
             if found is None:

@@ -108,13 +108,14 @@ def _check_target(workspace: Workspace, job: Job) -> None:
 
 def _other_target(name: str) -> str:
     """What a name that the workspace does not know may be on this machine."""
+    import difflib
     import shutil
 
     if shutil.which("sinfo") is not None:
         from tensoryard.scheduler.slurm_cluster import partition_names
 
-        if name in partition_names():
-            return f"`{name}` is a partition of Slurm here: --set compute_target.slurm.partition={name}"
+        if near := difflib.get_close_matches(name, partition_names(), n=1):
+            return f"`{near[0]}` is a partition of Slurm here: --set compute_target.slurm.partition={near[0]}"
     return "leave `compute_target` out for this machine"
 
 

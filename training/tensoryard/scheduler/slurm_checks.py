@@ -1,5 +1,6 @@
 """Whether a Slurm cluster could ever run a job: asked of Slurm itself, before anything is created."""
 
+import difflib
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -39,11 +40,16 @@ def check_fits(workspace: "Workspace", job: "Job") -> None:
             if any(words in error.message for words in _FOR_NOW):
                 return
             asked = slurm_options(job.compute_target)
-            has = _partitions(asked)
+            found = _partitions()
+            near = difflib.get_close_matches(asked.partition or "", [] if asked.partition in found else found, n=1)
+            if asked.partition in found:
+                found = {asked.partition: found[asked.partition]}
+            has = "; ".join(f"`{name}`: {' and '.join(words)}" for name, words in found.items())
             facts = f"asked: {_asked(job, asked)}" + (f"; there is {has}" if has else "")
             raise JobError(
                 f"compute_target: slurm: {error.message.removeprefix('sbatch: ')} ({facts})",
                 error.hint
+                or (f"did you mean the partition `{near[0]}`?" if near else "")
                 or "`sinfo` lists what there is; what a job asks: node_count, process_count_per_node, use_gpu,"
                 " max_run_duration_seconds and compute_target.slurm",
             ) from None
@@ -58,22 +64,19 @@ def _asked(job: "Job", options: SlurmOptions) -> str:
     return ", ".join([*words, *options.extra_directives])
 
 
-def _partitions(options: SlurmOptions) -> str:
-    """What the partition that was asked has, or all of them."""
+def _partitions() -> dict[str, list[str]]:
+    """What every partition has, in words for each kind of its nodes."""
     try:
         said = ask(["sinfo", "--noheader", "--format=%P|%D|%c|%m|%G|%l"])
     except (AwayError, SchedulerError):
-        return ""
+        return {}
     found: dict[str, list[str]] = {}
     for line in said.splitlines():
         fields = line.split("|")
         if len(fields) == 6:
             name, count, cores, memory, gres, limit = fields
-            plain = name.rstrip("*")
             words = f"{count} node{'s' * (count != '1')} of {cores} cores, {memory} MiB"
             words += "" if gres == "(null)" else f", {gres}"
             words += "" if limit == "infinite" else f", up to {limit}"
-            found.setdefault(plain, []).append(words)
-    if options.partition in found:
-        found = {options.partition: found[options.partition]}
-    return "; ".join(f"`{name}`: {' and '.join(words)}" for name, words in found.items())
+            found.setdefault(name.rstrip("*"), []).append(words)
+    return found

@@ -186,7 +186,7 @@ def named_cluster(name: str, workspace: "Workspace") -> Cluster:
     also = f", this workspace {_listed(others)}" if others else ""
     raise NotFoundError(
         f"cluster: there is no `{name}`; Slurm has {_listed(names)}{also}",
-        hint=f"did you mean `{near[0]}`?" if near else None,
+        hint=f"did you mean `{near[0]}`?" if near else "`tyard cluster nodes` lists the nodes of all of them",
     )
 
 

@@ -1,5 +1,5 @@
 """
-Slurm's commands, asked in plain forms that 22.05, 24.11 and 26.05 were seen to share.
+Slurm's commands, asked in plain forms that 20.11, 22.05, 24.11 and 26.05 were seen to share.
 
 Each call is one process, bounded in time. What it says is read by fields, never as prose.
 """
