@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -46,65 +44,6 @@ def test_a_run_goes_through_its_stages_and_leaves_the_queue(yard: Yard) -> None:
     assert yard.queued() == []
     assert run.state().facts["environment"]["name"] == "plain-python"
     assert all(span.ended_at is not None and span.ended_at >= span.started_at for span in run.state().stages)
-
-
-class Counting:
-    """Makes the n-th call of a store the last thing its process does; looks for requests do not count."""
-
-    def __init__(self, last: int) -> None:
-        self.last = last
-        self.lock = threading.Lock()
-
-    def __call__(self, name: str, arguments: tuple[Any, ...]) -> None:
-        if "/requests/" in str(arguments[:1]) or name == "local_path":
-            return
-        with self.lock:
-            self.last -= 1
-            if self.last <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.long
-def test_a_controller_killed_at_any_call_of_the_store_is_taken_over_from(yard: Yard) -> None:
-    call = 0
-    while True:
-        call += 1
-        run = yard.submit(COUNTS)
-        workspace = Workspace(yard.workspace.root)
-        workspace.__dict__["store"] = StoreThat(yard.workspace.store, Counting(call))
-        process = yard.start_controller(workspace=workspace)
-        process.join()
-        if process.exitcode == 0:
-            break
-        yard.serve()
-        assert (run.state().stage, run.state().reason) == ("Completed", None), f"killed at call {call}"
-        assert times_run(yard, run) == 1, f"killed at call {call}"
-        assert yard.leftovers(run) == []
-        assert [file.path for file in (run.outputs() or pytest.fail("no outputs")).files] == ["outputs/count"]
-    assert call > 15
-
-
-@pytest.mark.parametrize("scheduled", ["before", "after"])
-def test_a_controller_killed_round_the_launch_is_taken_over_from(yard: Yard, scheduled: str) -> None:
-    run = yard.submit(COUNTS)
-
-    def dies(original: Callable[..., Any]) -> Callable[..., Any]:
-        def launch(*args: Any) -> Any:
-            if scheduled == "after":
-                original(*args)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        return launch
-
-    from tensoryard.scheduler.local import LocalScheduler
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LocalScheduler, "_launch", dies(LocalScheduler._launch))
-        process = yard.start_controller()
-        process.join()
-    assert process.exitcode == -signal.SIGKILL
-    yard.serve()
-    assert (run.state().stage, times_run(yard, run)) == ("Completed", 1)
 
 
 def test_tasks_go_on_while_no_controller_is_there(yard: Yard) -> None:
