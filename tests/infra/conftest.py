@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from services.azure_native import sdk_types
 from services.npm import installed
 
 if TYPE_CHECKING:
     from infra.review.declare import Declared
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sdk() -> None:
+    sdk_types.load()
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,7 @@ class Engine:
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
             "PULUMI_DEBUG_PROVIDERS": f"azure-native:{port}",
+            "GOGC": "800",  # memory for time: it lives for seconds
         }
         self.project = folder / "project"
         for place in ("state", "home", "azure"):

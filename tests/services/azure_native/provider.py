@@ -19,7 +19,7 @@ from infra.review.create_only import effect_of
 from . import azure, sdk_types
 from .cloud import Cloud
 from .compare import at, differences, given
-from .kinds import CLIENT, KINDS, SOMEONE, SUBSCRIPTION, TENANT, kind_of
+from .kinds import CLIENT, SOMEONE, SUBSCRIPTION, TENANT, kind_of
 from .refusals import Refused
 from .wire import UNKNOWN, read, write
 
@@ -197,9 +197,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
 def serve(cloud: Cloud) -> tuple[grpc.Server, int]:
     """A provider over this Azure in this process, and the port that it listens on."""
-    for token in KINDS:
-        # Now: the SDK's modules load themselves when first used, which must not happen in two threads at once.
-        sdk_types.resource_class(f"azure-native:{token}")
+    # Now: the SDK's modules load themselves when first used, which must not happen in two threads at once.
+    sdk_types.load()
     server = grpc.server(futures.ThreadPoolExecutor(8), options=_GRPC_CHANNEL_OPTIONS)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(Provider(cloud), server)
     port = server.add_insecure_port("127.0.0.1:0")
