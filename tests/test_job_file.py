@@ -8,27 +8,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from job_folders import START, fails, source_folder
 from tensoryard.errors import JobError, TensoryardError
 from tensoryard.job import DatastoreReference, Job, ParameterServerTraining
 from tensoryard.job_file import changed_job, load_job
 
-START = "entry_script: train.py\n"
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    (folder / "folder").mkdir(parents=True)
-    (folder / "train.py").touch()
-    (tmp_path / "outside.py").touch()
-    (folder / "link.py").symlink_to("../outside.py")
-    return folder
-
-
-def fails(path: Path, *changes: str) -> TensoryardError:
-    with pytest.raises(TensoryardError) as caught:
-        load_job(path, changes)
-    return caught.value
+    return source_folder(tmp_path)
 
 
 def test_a_folder_stands_for_its_job_file(folder: Path) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from job_folders import START, fails, source_folder
 from launching import Yard
 from tensoryard.errors import TensoryardError, UsageError
 from tensoryard.job_file import load_job, placed
 from tensoryard.submit import submit
 
-START = "entry_script: train.py\n"
 TRAINING_HINT = (
     "for example `distributed_training: mpi`, or "
     "`distributed_training: {parameter_server: {worker_count: 2, parameter_server_count: 1}}`; "
@@ -259,18 +259,7 @@ WRONG_LATER: list[tuple[str, str, str | None]] = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    (folder / "folder").mkdir(parents=True)
-    (folder / "train.py").touch()
-    (tmp_path / "outside.py").touch()
-    (folder / "link.py").symlink_to("../outside.py")
-    return folder
-
-
-def fails(path: Path, *changes: str) -> TensoryardError:
-    with pytest.raises(TensoryardError) as caught:
-        load_job(path, changes)
-    return caught.value
+    return source_folder(tmp_path)
 
 
 @pytest.mark.parametrize(("text", "message", "hint"), WRONG, ids=[str(text)[-40:] for text, _, _ in WRONG])

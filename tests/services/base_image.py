@@ -4,19 +4,17 @@ A base image out of Debian's packages, as no hub can be reached from everywhere:
 Made once on a machine and kept in the cache of the tests; pushed to a registry of the tests whenever one needs it.
 """
 
-import fcntl
 import gzip
 import json
-import os
 import platform
 import shutil
 import subprocess
-import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from services.kept import kept
 from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import MANIFEST, digest_of, parse_place
 
@@ -30,15 +28,7 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 def base_layer() -> Path:
     """The base's one layer, a gzipped archive; made if this machine has none."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensoryard-tests"
-    name = "base-image-" + "-".join(_PACKAGES)
-    kept = cache / f"{name}.tar.gz"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            _make(cache, kept)
-    return kept
+    return kept(f"base-image-{'-'.join(_PACKAGES)}.tar.gz", _make)
 
 
 def push_image(
@@ -77,27 +67,20 @@ def _unpacked_digest(layer: bytes) -> str:
     return digest_of(gzip.decompress(layer))
 
 
-def _make(cache: Path, kept: Path) -> None:
+def _make(aside: Path) -> Path:
     assert shutil.which("mmdebstrap"), "the tests need mmdebstrap: run tools/system-packages"
-    aside = cache / f"base-image-{os.getpid()}-{time.monotonic_ns()}"
-    aside.mkdir()
-    try:
-        # Without recommended packages, manuals and lists; the suite is what the tests' images are built from.
-        options = ["--variant=apt", f"--include={','.join(_PACKAGES)}", "--aptopt=Apt::Install-Recommends false"]
-        options += [f"--dpkgopt=path-exclude={path}/*" for path in _LEFT_OUT]
-        # Else `usrmerge` comes, with all of Perl: a third of the image.
-        options.append("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
-        # Hundreds of files of Perl's that no package's script asks for.
-        options.append('--customize-hook=rm -r "$1"/usr/lib/*/perl-base/unicore/lib')
-        made = subprocess.run(
-            ["mmdebstrap", *options, "bookworm", str(aside / "base.tar")], capture_output=True, text=True, check=False
-        )
-        assert made.returncode == 0, f"mmdebstrap: {made.stderr[-2000:]}"
-        with (
-            (aside / "base.tar").open("rb") as plain,
-            gzip.open(aside / "base.tar.gz", "wb", compresslevel=3) as packed,
-        ):
-            shutil.copyfileobj(plain, packed, 1 << 20)
-        (aside / "base.tar.gz").rename(kept)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    # Without recommended packages, manuals and lists; the suite is what the tests' images are built from.
+    options = ["--variant=apt", f"--include={','.join(_PACKAGES)}", "--aptopt=Apt::Install-Recommends false"]
+    options += [f"--dpkgopt=path-exclude={path}/*" for path in _LEFT_OUT]
+    # Else `usrmerge` comes, with all of Perl: a third of the image.
+    options.append("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
+    # Hundreds of files of Perl's that no package's script asks for.
+    options.append('--customize-hook=rm -r "$1"/usr/lib/*/perl-base/unicore/lib')
+    made = subprocess.run(
+        ["mmdebstrap", *options, "bookworm", str(aside / "base.tar")], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, f"mmdebstrap: {made.stderr[-2000:]}"
+    packed = aside / "base.tar.gz"
+    with (aside / "base.tar").open("rb") as plain, gzip.open(packed, "wb", compresslevel=3) as file:
+        shutil.copyfileobj(plain, file, 1 << 20)
+    return packed

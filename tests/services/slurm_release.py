@@ -8,14 +8,14 @@ here as well, and everything finds the other Slurm where it looks for one. Of an
 do, and this machine's libraries run them.
 """
 
-import fcntl
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from services.kept import kept
 
 _PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "~n^libpmix2")
 _OVER = """
@@ -29,49 +29,38 @@ exec "$@"
 
 def with_release(suite: str, argv: list[str]) -> list[str]:
     """The command line of a command with the Slurm of a Debian suite, such as `trixie`. It has to be run as root."""
-    root = _root(suite)
+    root = kept(f"slurm-{suite}", lambda aside: _bring(aside, suite))
     scratch = root.parent / f"{root.name}.over"
     scratch.mkdir(exist_ok=True)
     return ["unshare", "--mount", "sh", "-ec", _OVER, "slurm-release", str(root), str(scratch), *argv]
 
 
-def _root(suite: str) -> Path:
-    """Where the packages lie and all that they need; brought if this machine has them not."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensoryard-tests"
-    kept = cache / f"slurm-{suite}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"slurm-{suite}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            _bring(suite, cache, kept)
-    return kept
-
-
-def _bring(suite: str, cache: Path, kept: Path) -> None:
+def _bring(aside: Path, suite: str) -> Path:
+    """The packages and all that they need."""
     assert shutil.which("mmdebstrap"), "the tests need mmdebstrap: run tools/system-packages"
-    aside = cache / f"slurm-{suite}-{os.getpid()}-{time.monotonic_ns()}"
+    root = aside / "root"
     options = ["--variant=extract", "--format=directory", f"--include={','.join(_PACKAGES)}"]
     # Suites that nobody releases are signed anew more often than some mirrors follow.
     options += ['--aptopt=Acquire::Check-Valid-Until "false"']
-    try:
-        made = subprocess.run(
-            ["mmdebstrap", *options, suite, str(aside), _mirror()], capture_output=True, text=True, check=False
-        )
-        assert made.returncode == 0, f"mmdebstrap: {made.stderr[-2000:]}"
-        (libraries,) = (aside / "usr/lib").glob("*-linux-gnu")
-        libc = next(aside.rglob(f"{libraries.name}/libc.so.6"))
-        if platform.libc_ver(str(libc)) < platform.libc_ver():
-            _keep_slurm_alone(aside, libraries)
-        # None of this machine's own plugins beside those of the other release.
-        os.setxattr(libraries / "slurm-wlm", "trusted.overlay.opaque", b"y")
-        aside.rename(kept)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    made = subprocess.run(
+        ["mmdebstrap", *options, suite, str(root), _mirror()], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, f"mmdebstrap: {made.stderr[-2000:]}"
+    (libraries,) = (root / "usr/lib").glob("*-linux-gnu")
+    libc = next(root.rglob(f"{libraries.name}/libc.so.6"))
+    if platform.libc_ver(str(libc)) < platform.libc_ver():
+        _keep_slurm_alone(root, libraries)
+    # None of this machine's own plugins beside those of the other release.
+    os.setxattr(libraries / "slurm-wlm", "trusted.overlay.opaque", b"y")
+    return root
 
 
 def _mirror() -> str:
     """Where this machine has its Debian from: a release alone, as an old one has lost what was mended since."""
     argv = ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]
+    if "Debian " not in subprocess.check_output(argv, text=True):
+        # A new machine has no lists of packages yet.
+        subprocess.run(["apt-get", "update", "-qq"], capture_output=True, check=False)
     for line in subprocess.check_output(argv, text=True).splitlines():
         if line.startswith("Debian "):
             return line.removeprefix("Debian ")

@@ -6,24 +6,12 @@ from typing import Any
 
 import pytest
 
-from models_made import exported
 from tensoryard.errors import AlreadyExistsError, UsageError
 from tensoryard.registry import Registry
 from tensoryard.store import Entry, Store, keys
 from tensoryard.store import tickets as tickets_module
 
 Processes = Callable[[int, Callable[[int], None]], list[int]]
-
-
-@pytest.fixture
-def registry(store: Store) -> Registry:
-    return Registry(store)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A model on this machine's disk."""
-    return exported(tmp_path)
 
 
 def test_numbers_are_never_used_again(registry: Registry, folder: Path) -> None:

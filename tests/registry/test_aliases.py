@@ -6,23 +6,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models_made import exported
 from tensoryard.errors import CorruptRecordError, NotFoundError, UsageError
 from tensoryard.registry import Registry
 from tensoryard.store import Store, keys
 
 Processes = Callable[[int, Callable[[int], None]], list[int]]
-
-
-@pytest.fixture
-def registry(store: Store) -> Registry:
-    return Registry(store)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A model on this machine's disk."""
-    return exported(tmp_path)
 
 
 def test_an_alias_moved_by_many_at_once_keeps_every_move(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models_made import MODEL_FILES, exported, make_run, read_folder
+from models_made import MODEL_FILES, make_run, read_folder
 from tensoryard.errors import NotFoundError, UsageError, VerificationError
 from tensoryard.registry import FileRecord, Registry
 from tensoryard.registry.check import check_registry
@@ -16,17 +16,6 @@ from tensoryard.run import RunRecord
 from tensoryard.store import Entry, Store, keys
 from tensoryard.store.file import FileStore
 from tensoryard.store.transfer import sha256_key
-
-
-@pytest.fixture
-def registry(store: Store) -> Registry:
-    return Registry(store)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A model on this machine's disk."""
-    return exported(tmp_path)
 
 
 def test_a_runs_files_become_a_version_without_being_copied(registry: Registry, store: Store) -> None:

@@ -5,21 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models_made import MODEL_FILES, exported, make_run, read_folder
+from models_made import MODEL_FILES, make_run, read_folder
 from tensoryard.errors import TensoryardError, UsageError, VerificationError
 from tensoryard.registry import Registry
 from tensoryard.store import Store, keys
-
-
-@pytest.fixture
-def registry(store: Store) -> Registry:
-    return Registry(store)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A model on this machine's disk."""
-    return exported(tmp_path)
 
 
 def test_download_goes_on_and_refuses_a_folder_with_anything_else(

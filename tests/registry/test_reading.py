@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models_made import exported
 from tensoryard.errors import CorruptRecordError, NotFoundError, UsageError
 from tensoryard.registry import ModelVersion, Reference, Registry, listing, parse_reference
 from tensoryard.registry.check import check_registry
@@ -17,17 +16,6 @@ from tensoryard.registry.listing import newest_of_models
 from tensoryard.store import Store, is_folder, keys
 from tensoryard.store.file import FileStore
 from tensoryard.store.parallel import AT_ONCE
-
-
-@pytest.fixture
-def registry(store: Store) -> Registry:
-    return Registry(store)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A model on this machine's disk."""
-    return exported(tmp_path)
 
 
 def test_what_is_not_there_is_answered_with_the_nearest(registry: Registry, folder: Path) -> None:
