@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launching import all_processes
 from services.slurm_cloud import CloudCluster
 from tensoryard.scheduler.slurm_nodes import NodeWords
 
@@ -26,9 +27,11 @@ def cloud(_one_cloud: CloudCluster) -> Iterator[CloudCluster]:
     yield cloud
     cloud.boots, cloud.azure.quota = True, 1000
     cloud.run("scancel", "--user=root")
-    if any("POWERED_DOWN" not in state for state in states(cloud).values()):
+    if not all(map(is_away, states(cloud).values())):
         cloud.run("scontrol", "update", f"nodename={','.join(cloud.names)}", "state=power_down", check=False)
-        wait_until(cloud, lambda: all("POWERED_DOWN" in state for state in states(cloud).values()))
+        wait_until(cloud, lambda: all(map(is_away, states(cloud).values())))
+    # Slurm waits for no program, and one that is late would take the next test's machines away.
+    wait_until(cloud, lambda: not programs(cloud))
 
 
 def wait_until(cloud: CloudCluster, condition: Callable[[], object], within_s: float = 300) -> None:
@@ -42,6 +45,17 @@ def wait_until(cloud: CloudCluster, condition: Callable[[], object], within_s: f
 def states(cloud: CloudCluster) -> dict[str, str]:
     said = cloud.run("scontrol", "--oneliner", "show", "nodes")
     return dict(re.findall(r"NodeName=(\S+) .* State=(\S+)", said))
+
+
+def is_away(state: str) -> bool:
+    """Whether a node has no machine and gets one as soon as a job needs it."""
+    return state.startswith("IDLE") and "POWERED_DOWN" in state
+
+
+def programs(cloud: CloudCluster) -> list[int]:
+    """Those that start and stop nodes and are still at work."""
+    mark = f"TYARD_NODES={cloud.folder}/".encode()
+    return [pid for pid, command, environ in all_processes() if " node " in command and mark in environ]
 
 
 def reason(cloud: CloudCluster, node: str) -> str:
@@ -62,7 +76,7 @@ def test_what_azure_refuses_stands_in_the_nodes_reason(
     cloud: CloudCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloud.azure.quota = 3
-    job = submit(cloud, tmp_path / "out", "true")
+    job = submit(cloud, tmp_path / "out", "true", "--nodelist=node-1")
     wait_until(cloud, lambda: reason(cloud, "node-1").startswith("tyard: quota"))
 
     assert reason(cloud, "node-1") == "tyard: quota NCASv3_T4 0 of 3 vCPUs in use, 4 more needed"

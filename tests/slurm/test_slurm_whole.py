@@ -77,8 +77,10 @@ def test_a_run_has_its_nodes_made_loses_one_to_an_eviction_and_gives_them_back(
     cloud.azure.evict(evicted)
     cloud.kill_node("node-2")
     wait_until(lambda: run.state().stage == "Scaling", "the run waits again")
-    # There is no systemd to stop slurmd by: it may have reported once more, and is drained then, not down.
-    assert re.search("`node-2`.*: (try again|give up)", cloud.tyard("node", "reconcile"))
+    # There is no systemd to stop slurmd by: it may have reported once more, and is drained then, not down, and on a
+    # busy machine Slurm may have let go of it by now, as idle.
+    found = re.search("`node-2`.*: (try again|give up)", cloud.tyard("node", "reconcile"))
+    assert found or re.search(r"suspend node-(2|\[1-2\])", cloud.log)
     wait_until(lambda: len(run.log_tail("worker-0")) == 2, "the run trains again")
 
     (steps.parent / "enough").touch()
