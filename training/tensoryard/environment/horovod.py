@@ -158,13 +158,18 @@ def _build(work: Path, target: Path, inputs: WheelInputs, python: Path, log: Log
     against = f"{inputs.distribution}=={inputs.tensorflow}"
     log(f"compiling Horovod {inputs.horovod} against {against}, {inputs.mpi or 'Gloo only'}: several minutes, once")
 
-    def brief(line: str) -> None:
-        # A compiler's own line is thousands of letters; "[ 57%] Building CXX object ..." says enough.
-        if len(line) < 200 and not line.startswith("cd "):
-            log(line)
+    compiled = 0
 
-    def step(argv: list[str], environ: dict[str, str] | None = None) -> None:
-        finished = command.run(argv, cwd=work, log=brief, environ=environ)
+    def progress(line: str) -> None:
+        # A thousand lines of compilers say no more than cmake's "[ 57%] Building CXX object ..." now and then.
+        nonlocal compiled
+        found = re.match(r"\[ *(\d+)%\]", line)
+        if found and int(found[1]) >= compiled + 10:
+            compiled = int(found[1])
+            log(f"compiled {compiled}%")
+
+    def step(argv: list[str], environ: dict[str, str] | None = None, log: Log = log) -> None:
+        finished = command.run(argv, cwd=work, log=log, environ=environ)
         if finished.code != 0:
             said = "\n".join(line[:400] for line in [*finished.stdout.splitlines(), *finished.talk][-25:])
             raise EnvironmentBuildError(
@@ -188,6 +193,7 @@ def _build(work: Path, target: Path, inputs: WheelInputs, python: Path, log: Log
             **dict(flag.split("=", 1) for flag in inputs.flags),
             "PATH": f"{built_with.parent}{os.pathsep}{os.environ['PATH']}",
         },
+        progress,
     )
     (built,) = out.glob("*.whl")
     step(command.uv("pip", "install", "--python", built_with, "--no-deps", "--no-cache", built))
