@@ -72,7 +72,7 @@ def test_every_task_runs_in_the_image(yard: Yard, six_image: Environment, way: s
         # The process that its supervisor started is the script itself.
         assert seen["pid"] == yard.record(run, f"tasks/{task}.json")["pid"]
     assert yard.leftovers(run) == []
-    assert mounts_of(six_image) == []
+    wait_until(lambda: not mounts_of(six_image), "nothing of the image is mounted")
 
 
 def test_what_a_run_writes_and_logs_is_kept(yard: Yard) -> None:
@@ -141,7 +141,7 @@ def test_a_script_dies_with_its_supervisor_even_when_that_is_killed(yard: Yard, 
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: not exists(pid), "the script is gone")
     yard.wait_for_stage(run, "Failed")
-    assert mounts_of(six_image) == []
+    wait_until(lambda: not mounts_of(six_image), "nothing of the image is mounted")
 
 
 @in_folder
@@ -171,7 +171,7 @@ def test_a_user_who_is_not_root_enters_an_image(six_image: Environment) -> None:
         told, problem = said_in(six_image, folder, shows, plain=True)
         assert (told, problem) == (f"{USER} the base\n \t{0:016x}\n", "")
         assert (folder / "home").stat().st_uid == USER
-    assert mounts_of(six_image) == []
+    wait_until(lambda: not mounts_of(six_image), "nothing of the image is mounted")
 
 
 @in_folder
