@@ -9,7 +9,8 @@ import pytest
 
 from services.images import SIX, left_behind
 from tensoryard.environment import Environment, ImageSpec
-from tensoryard.environment.buildah import PROGRAMS, runroot, secrets
+from tensoryard.environment.build_secrets import secrets
+from tensoryard.environment.buildah import PROGRAMS, runroot
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_folders import files_of
 from tensoryard.environment.image_layers import Layers

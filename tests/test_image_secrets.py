@@ -52,7 +52,14 @@ def told(
     request: pytest.FixtureRequest, index: PackageIndex, ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
     """The machine knows the index, in one of the ways in which people say so."""
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"):
+    for name in (
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "SSL_CERT_DIR",
+        "UV_INDEX_URL",
+        "UV_EXTRA_INDEX_URL",
+        "UV_INDEX",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     # To be passed by, but known to every step.

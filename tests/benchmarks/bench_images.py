@@ -29,7 +29,8 @@ from services.base_image import base_layer, push_image
 from services.oci_registry import OciRegistry
 from tensoryard import in_image
 from tensoryard.environment import Environment, EnvironmentSpec, ImageSpec
-from tensoryard.environment.buildah import Buildah, secrets
+from tensoryard.environment.build_secrets import secrets
+from tensoryard.environment.buildah import Buildah
 from tensoryard.environment.image_builder import REPOSITORY, ImageBuilder
 from tensoryard.environment.image_folders import ImageFolders
 from tensoryard.environment.spec import Recipe, environment_spec

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tensoryard.environment import Log, command
+from tensoryard.environment.build_secrets import SECRETS, secrets
 from tensoryard.environment.buildah_login import signed_in
 from tensoryard.environment.dockerfile_bases import bases
 from tensoryard.environment.image import parse_reference
@@ -27,12 +28,8 @@ from tensoryard.text import size
 _EXITED = re.compile(r"building at STEP .*exit status", re.IGNORECASE)
 _SAID = 15  # lines that an error repeats
 _LONGEST_RUNROOT = 50
-SECRETS = "secrets-"
 PROGRAMS = ("buildah", "podman")  # the first that is on PATH
 RETRIES = ("--retry=3", "--retry-delay=2s")  # of a push that breaks off; to buildah 0 is as good as 3
-# What says where packages come from, and with which certificates, on this machine; a build takes it as secrets.
-_CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_INDEX = {"UV_DEFAULT_INDEX": "index-url", "UV_INDEX_URL": "index-url", "UV_EXTRA_INDEX_URL": "extra-index-url"}
 
 
 class DiskFullError(EnvironmentBuildError):
@@ -212,22 +209,3 @@ def name_of(key: str) -> str:
 def _tls(reference: str) -> list[str]:
     """A registry of this very machine speaks HTTP."""
     return ["--tls-verify=false"] if Place(reference.partition("/")[0], "", "").is_local else []
-
-
-def secrets(folder: Path) -> dict[str, Path]:
-    """Files that a build reads and that are in no image: certificates, and settings of uv with a package index."""
-    found = {}
-    for variable in _CERTIFICATES:
-        path = Path(os.environ.get(variable, ""))
-        if path.is_file():
-            found["ca"] = path
-            break
-    settings = [f'{key} = "{os.environ[name]}"' for name, key in _INDEX.items() if os.environ.get(name)]
-    own = Path(os.environ.get("UV_CONFIG_FILE") or Path.home() / ".config" / "uv" / "uv.toml")
-    if settings:
-        found["index"] = folder / "uv.toml"
-        found["index"].write_text("\n".join(settings) + "\n", encoding="utf-8")
-        found["index"].chmod(0o600)
-    elif own.is_file():
-        found["index"] = own
-    return found

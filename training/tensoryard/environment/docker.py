@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from tensoryard.environment import Log, command, interruption
-from tensoryard.environment.buildah import SECRETS, checked, name_of, secrets
+from tensoryard.environment.build_secrets import SECRETS, secrets
+from tensoryard.environment.buildah import checked, name_of
 from tensoryard.environment.image_push import push
 from tensoryard.environment.image_unpack import OciFolder
 from tensoryard.registry.oci_manifest import MANIFEST, Place
