@@ -10,8 +10,8 @@ from services.images import SIX
 from tensoryard.environment import ImageSpec, Log, interruption
 from tensoryard.environment.acr_tasks import AcrTasks, TasksRegistry
 from tensoryard.environment.buildah import Buildah
-from tensoryard.environment.image_builder import REPOSITORY
 from tensoryard.environment.image_builder_azure import AzureImageBuilder, tasks_of
+from tensoryard.environment.image_environment import REPOSITORY
 from tensoryard.environment.image_folders import files_of
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, UsageError

@@ -212,7 +212,10 @@ def test_an_image_is_built_from_the_job_s_own_dockerfile(yard: Yard, images: Ima
     again = yard.submit(script, dockerfile="Dockerfile")
     yard.controller(builder=images).serve()
     assert again.state().facts["environment"]["cached"]
-    assert again.state().facts["environment"]["image"] == first.state().facts["environment"]["image"]
+    image = str(again.state().facts["environment"]["image"])
+    assert image == first.state().facts["environment"]["image"]
+    digest = image.rpartition(":")[2]
+    assert yard.log(again, "preparing") == f"image {digest[:12]} in {images.registry}: reused\n"
 
 
 @in_folder

@@ -31,7 +31,8 @@ from tensoryard import in_image
 from tensoryard.environment import Environment, EnvironmentSpec, ImageSpec
 from tensoryard.environment.build_secrets import secrets
 from tensoryard.environment.buildah import Buildah
-from tensoryard.environment.image_builder import REPOSITORY, ImageBuilder
+from tensoryard.environment.image_builder import ImageBuilder
+from tensoryard.environment.image_environment import REPOSITORY
 from tensoryard.environment.image_folders import ImageFolders
 from tensoryard.environment.spec import Recipe, environment_spec
 from tensoryard.environment.venv import VenvBuilder

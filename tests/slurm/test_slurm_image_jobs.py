@@ -9,8 +9,8 @@ from launching import wait_until
 from services.images import SIX
 from services.slurm import SlurmCluster
 from tensoryard.environment import Environment, ImageSpec, interruption
-from tensoryard.environment.image_builder import REPOSITORY
 from tensoryard.environment.image_builder_job import JobImageBuilder
+from tensoryard.environment.image_environment import REPOSITORY
 from tensoryard.environment.image_folders import files_of
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError

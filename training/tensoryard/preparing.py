@@ -59,7 +59,7 @@ def environment_of(
     pin = run.image()
     if pin is not None:
         spec = msgspec.structs.replace(run.job.environment_spec(), image=ImageSpec(existing=pin.image))
-        found = builder.find(spec)
+        found = _found(builder, spec, log)
         try:
             environment = found or builder.ensure(spec, log)
         except NotFoundError as error:
@@ -73,13 +73,22 @@ def environment_of(
     if spec.image and spec.image.dockerfile:
         lay_out_source(run, folder)
         spec = with_context(spec, run, folder)
-    found = builder.find(spec)
+    found = _found(builder, spec, log)
     if found is None:
         log(f"Building the environment {in_words(spec)}")
     environment = found or builder.ensure(spec, log)
     if environment.image:
         run.keep_image(environment)
     return environment, found is not None
+
+
+def _found(builder: EnvironmentBuilder, spec: EnvironmentSpec, log: Callable[[str], None]) -> Environment | None:
+    found = builder.find(spec)
+    if found and found.image:
+        from tensoryard.environment.image_environment import reused
+
+        log(reused(found))
+    return found
 
 
 def image_is_kept(folder: Path) -> bool:

@@ -32,7 +32,7 @@ from tensoryard.environment import (
     own_dockerfile,
 )
 from tensoryard.environment.image import ImageInputs, parse_reference
-from tensoryard.environment.image_environment import at, not_ours, of_existing, of_inputs
+from tensoryard.environment.image_environment import REPOSITORY, at, not_ours, of_existing, of_inputs, reused
 from tensoryard.environment.image_folders import ImageFolders, files_of, short
 from tensoryard.environment.image_inputs import check_is_there, inputs_now, place_of, resolve, spec_key, write_context
 from tensoryard.environment.image_programs import program
@@ -48,7 +48,6 @@ from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 from tensoryard.text import size
 
-REPOSITORY = "tensoryard/environments"
 LOCAL = f"localhost/{REPOSITORY}"  # of images that were pushed nowhere
 
 
@@ -340,8 +339,9 @@ class ImageBuilder:
             return None
         if known:
             digest = known.image.partition("@")[2]
-            if self.folders.find(digest):
-                return self._here(known, log)
+            if unpacked := self.folders.find(digest):
+                log(reused(known))
+                return at(known, self._repository, digest, unpacked)
         # By the digest where it is known: a tag may be moved by others.
         tag = known.image.partition("@")[2] if known else described.hash
         found = Client(self._place(tag)).tagged(MANIFESTS)
@@ -349,8 +349,8 @@ class ImageBuilder:
             if known:
                 log(f"image {short(tag)} is not in {self.registry} any more")
             return None
-        log(f"image {short(found)} in {self.registry}: reused")
         known = known or self.records.add_image(number + 1, at(described, self._repository, found, Path()))
+        log(reused(known))
         return self._here(known, log)
 
     def _here(self, known: Environment, log: Log) -> Environment:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from tensoryard.environment import Log
 from tensoryard.environment.buildah import Program
-from tensoryard.environment.image_builder import REPOSITORY, ImageBuilder
+from tensoryard.environment.image_builder import ImageBuilder
+from tensoryard.environment.image_environment import REPOSITORY
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, UsageError
 from tensoryard.store import Store

@@ -8,9 +8,11 @@ import msgspec
 
 from tensoryard.environment import Environment, ImageSpec, Package
 from tensoryard.environment.image import PREFIX, ImageInputs, parse_reference
-from tensoryard.environment.image_folders import size_of
+from tensoryard.environment.image_folders import short, size_of
 from tensoryard.environment.resolve import pinned, pins
 from tensoryard.environment.spec import HOROVOD
+
+REPOSITORY = "tensoryard/environments"
 
 
 def of_inputs(inputs: ImageInputs) -> Environment:
@@ -59,3 +61,10 @@ def at(described: Environment, repository: str, digest: str, unpacked: Path) -> 
         own_bytes=bytes_,
         unpacked=str(unpacked),
     )
+
+
+def reused(found: Environment) -> str:
+    """What is said of an image that need not be built."""
+    repository, _, digest = found.image.partition("@")
+    place = repository.removesuffix(f"/{REPOSITORY}")
+    return f"image {short(digest)} {'of this machine' if place == 'localhost' else f'in {place}'}: reused"

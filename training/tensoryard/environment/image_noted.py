@@ -18,7 +18,9 @@ import tensoryard
 from tensoryard.environment import Log
 from tensoryard.environment.image_folders import ImageFolders, short
 from tensoryard.environment.image_unpack import ImageSource, described
+from tensoryard.errors import StoreError
 from tensoryard.registry.oci_client import Client
+from tensoryard.registry.oci_manifest import INDEXES, MANIFESTS, Place
 from tensoryard.text import size
 
 # Of the package, what no node needs to pull an image.
@@ -35,7 +37,20 @@ class Pull(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotedImages(ImageFolders):
-    """As `ImageFolders`, without the files of the images."""
+    """
+    As `ImageFolders`, without the files of the images.
+
+    One that its registry has lost is not there, since a node that has not got it could not run it.
+    """
+
+    def find(self, digest: str) -> Path | None:
+        folder = super().find(digest)
+        return folder if folder and _is_to_be_had(folder) else None
+
+    def unpack(self, source: ImageSource, digest: str, log: Log) -> Path:
+        if super().find(digest):
+            source.manifest(digest)
+        return super().unpack(source, digest, log)
 
     def fill(self, source: ImageSource, digest: str, folder: Path, log: Log) -> Mapping[str, Any]:
         """source: the client of the registry."""
@@ -52,6 +67,16 @@ class NotedImages(ImageFolders):
         (folder / "layers").mkdir()
         log(f"image {short(digest)}: {size(pull.size_bytes)} for each node to pull")
         return found.config
+
+
+def _is_to_be_had(folder: Path) -> bool:
+    pull = msgspec.json.decode((folder / "pull.json").read_bytes(), type=Pull)
+    try:
+        return (
+            Client(Place(pull.registry, pull.repository, pull.digest)).tagged((*MANIFESTS, *INDEXES), 1) is not None
+        )
+    except StoreError:
+        return True  # nodes that have it need no registry; to the others it says itself what is wrong
 
 
 def tools(folder: Path) -> Path:

@@ -64,10 +64,10 @@ class Client:
     def has_blob(self, digest: str) -> bool:
         return self._expect(self.ask("HEAD", self._url(f"blobs/{digest}")), 200, 404).status == 200
 
-    def tagged(self, kinds: Sequence[str] = (MANIFEST,)) -> str | None:
+    def tagged(self, kinds: Sequence[str] = (MANIFEST,), tries: int = TRIES) -> str | None:
         """The digest of the manifest that the tag names now, or None; kinds: media types that will do."""
         headers = {"Accept": ", ".join(kinds)}
-        answer = self.ask("HEAD", self._url(f"manifests/{self.place.tag}"), headers=headers)
+        answer = self.ask("HEAD", self._url(f"manifests/{self.place.tag}"), headers=headers, tries=tries)
         self._expect(answer, 200, 404)
         return answer.headers.get("docker-content-digest", "") if answer.status == 200 else None
 
