@@ -187,13 +187,23 @@ class Yard:
 
 def lay_out_by_hand(folder: Path, files: dict[str, str], scripts: dict[str, str]) -> None:
     """A run's folder as the controller makes it; files: what `render` gave, scripts: by name in the source folder."""
-    for name in ("launch/path/tensoryard", "environment/bin", "source", "tasks", "logs", "outputs", "metrics"):
+    for name in (
+        "launch/path/tensoryard",
+        "launch/world",
+        "environment/bin",
+        "source",
+        "tasks",
+        "logs",
+        "outputs",
+        "metrics",
+    ):
         (folder / name).mkdir(parents=True)
     (folder / "environment" / "bin" / "python").symlink_to(Path(sys.executable).resolve())
     package = Path(tensoryard.__file__).parent
     for name in ("rank.py", "end_record.py", "tf_config.py", "attempt.py", "in_image.py", "image_gpus.py"):
         shutil.copyfile(package / name, folder / "launch" / name)
     shutil.copyfile(package / "context.py", folder / "launch" / "path" / "tensoryard" / "__init__.py")
+    shutil.copyfile(package / "one_world.py", folder / "launch" / "world" / "sitecustomize.py")
     for top, texts in (("launch", files), ("source", scripts)):
         for name, text in texts.items():
             (folder / top / name).parent.mkdir(parents=True, exist_ok=True)

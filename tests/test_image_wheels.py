@@ -8,18 +8,30 @@ import pytest
 
 from services.base_image import push_image
 from services.images import variant
-from tensoryard.environment import ImageSpec, horovod, shared_wheels
+from services.small_images import Image, layer
+from tensoryard.environment import ImageSpec, horovod, image_inputs, shared_wheels
+from tensoryard.environment.base_libc import base_libc
 from tensoryard.environment.horovod import Wheel, WheelInputs
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.interpreter import describe, find
 from tensoryard.environment.spec import Recipe
 from tensoryard.environment.venv import VenvBuilder
-from tensoryard.errors import VerificationError
+from tensoryard.errors import EnvironmentBuildError, VerificationError
 from tensoryard.store import Store, keys
 
 pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they share
 COMPILED = b"compiled"
 SHA256 = hashlib.sha256(COMPILED).hexdigest()
+DPKG = b"""Package: libc-bin
+Status: install ok installed
+Version: 2.30-1
+
+Package: libc6
+Status: install ok installed
+Architecture: amd64
+Version: 2.36-9+deb12u10
+
+"""
 # What plays TensorFlow; its wheel is a file that nobody installs.
 WANTED = Recipe(name="h", python="3.11", requirements=("six==1.16.0",), horovod_for="six")
 
@@ -52,6 +64,38 @@ def test_a_second_machine_makes_the_image_of_a_horovod_job_without_compiling(
     assert (tmp_path / "context" / inputs.wheel).read_bytes() == COMPILED
     other.update(WANTED, base, print)  # locks and looks for the wheel anew
     assert compiled == [key]
+
+
+def test_a_base_with_an_older_c_library_is_refused_before_anything_is_compiled(
+    image_registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(horovod, "ensure_wheel", lambda *_: pytest.fail("it is compiled"))
+    monkeypatch.setattr(
+        image_inputs, "describe", lambda python: msgspec.structs.replace(describe(python), libc="glibc-2.39")
+    )
+    bottom = layer(("var/lib", None), ("var/lib/dpkg/status", DPKG))
+    # As in bases with gigabytes on top, of which nothing is read.
+    name = f"{image_registry}/wheels/older:1"
+    push_image(name, variant([bottom], b"more\n"))
+    with pytest.raises(EnvironmentBuildError) as refused:
+        ImageBuilder(VenvBuilder(tmp_path / "cache"), "").inputs(WANTED, ImageSpec(base=name), print)
+    assert refused.value.message == (
+        f"base_image: `{name}` has glibc 2.36, and Horovod, which this machine compiles for its own glibc 2.39, "
+        "cannot be loaded there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("layers", "found"),
+    [
+        ([layer(("bin/sh", b"")), layer(("./var/lib/dpkg/status", DPKG))], "2.36"),
+        ([layer(("var/lib/dpkg/status", b"Package: dpkg\nVersion: 1.21\n"))], ""),
+        ([b"of another kind than tar"], ""),
+    ],
+)
+def test_the_c_library_of_a_base_is_read_of_its_packages(layers: list[bytes], found: str) -> None:
+    image = Image(*layers)
+    assert base_libc(image, image.digest) == found
 
 
 def test_a_wheel_that_was_changed_in_the_store_is_refused(store: Store, tmp_path: Path) -> None:

@@ -211,17 +211,70 @@ def test_tasks_that_share_a_machine_share_its_cores(tmp_path: Path) -> None:
     assert hand.dumped("worker-1")[1]["OMP_NUM_THREADS"] == share
 
 
-def test_a_world_of_another_size_fails_before_the_script_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, "this rank found itself in one of 1"),
+        # Of the allocation, which knows nothing of what MPI has started in it.
+        ({"SLURM_NTASKS": "2"}, "and the launcher did not say how large this one is"),
+    ],
+)
+def test_a_world_of_another_size_fails_before_the_script_starts(
+    tmp_path: Path, size: dict[str, str], reason: str
+) -> None:
     """What a Horovod rank finds when its launcher gave it a world of its own."""
     hand = Hand(tmp_path / "run", distributed_training="mpi", process_count_per_node=2)
     (hand.folder / "launch" / "command").write_bytes(b"python\0train.py\0")
     supervisor = [sys.executable, "-I", "-S", str(hand.folder / "launch" / "rank.py"), "-"]
-    world = {"TYARD_RUN_DIR": str(hand.folder), "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}
+    world = {"TYARD_RUN_DIR": str(hand.folder), "OMPI_COMM_WORLD_RANK": "0", **size}
     assert subprocess.run(supervisor, env=os.environ | world).returncode == 1
-    reason = "the job asked for a world of 2 ranks, this rank found itself in one of 1"
+    reason = f"the job asked for a world of 2 ranks, {reason}"
     assert hand.record("launch/end.json")["reason"] == reason
     assert hand.record("tasks/rank-0.json")["reason"] == reason
     assert not (hand.folder / "logs" / "rank-0.log").exists()
+
+
+# Horovod's own file of that name has all frameworks' `init` and `size`; here without what is compiled.
+BASICS = """
+class HorovodBasics:
+    def init(self, comm=None, process_sets=None):
+        self.world = int(__import__("os").environ["WORLD"])
+    def size(self):
+        return self.world
+"""
+TRAINS = """
+import sys
+from horovod.common.basics import HorovodBasics
+HorovodBasics().init(*map(eval, sys.argv[1:]))
+print("trained", sys.modules.get("of_the_user"))
+"""
+OF_THE_USER = "import sys; sys.modules['of_the_user'] = 'as before'"
+
+
+@pytest.mark.parametrize(("world", "ranks"), [(2, "None"), (1, "[0]"), (1, "None")])
+def test_a_rank_that_horovod_leaves_alone_fails(tmp_path: Path, world: int, ranks: str) -> None:
+    """As where it was built without MPI, or with another: each rank would train for itself."""
+    variables = {"WORLD": str(world), "PYTHONPATH": str(tmp_path / "site")}
+    hand = Hand(
+        tmp_path / "run",
+        TRAINS,
+        distributed_training="mpi",
+        process_count_per_node=2,
+        environment_variables=variables,
+        script_params={ranks: None},
+    )
+    (hand.folder / "launch" / "horovod-mpi").touch()
+    for path, text in (("site/sitecustomize.py", OF_THE_USER), ("site/horovod/common/basics.py", BASICS)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    code = hand.run().returncode
+    logs = [(hand.folder / "logs" / f"rank-{number}.log").read_text() for number in (0, 1)]
+    if (world, ranks) == (1, "None"):
+        assert code == 1
+        why = "RuntimeError: the job asked for a world of 2 ranks, Horovod found itself in one of 1"
+        assert any(why in log for log in logs)
+    else:
+        assert (code, logs) == (0, ["trained as before\n"] * 2)
 
 
 def test_use_gpu_without_a_gpu_fails_before_the_script_starts(tmp_path: Path) -> None:

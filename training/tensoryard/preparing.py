@@ -114,6 +114,9 @@ def lay_out_support(folder: Path) -> None:
         shutil.copyfile(Path(__file__).with_name(name), folder / "launch" / name)
     if (folder / "environment" / "pull.json").exists():
         shutil.copyfile(Path(__file__).with_name("pull_image.py"), folder / "launch" / "pull_image.py")
+    # Python itself looks for that name: see `one_world.py`.
+    (folder / "launch" / "world").mkdir(exist_ok=True)
+    shutil.copyfile(Path(__file__).with_name("one_world.py"), folder / "launch" / "world" / "sitecustomize.py")
     package = folder / "launch" / "path" / "tensoryard"
     (package / "azureml" / "core").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(str(context.__file__), package / "__init__.py")

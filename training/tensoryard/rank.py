@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 10.0
 LOOK_SECONDS = 0.2
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+# What MPI, Gloo and Slurm call a process's number, and how many there are.
+LAUNCHERS = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("HOROVOD_RANK", "HOROVOD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+)
 
 
 def main(argv: list[str]) -> int:
@@ -52,17 +59,16 @@ def find_task(name: str, layout: Layout) -> str:
     """The task's name, from the argument or from what MPI, Gloo or Slurm tell this process."""
     if name != "-":
         return name
-    for variable in ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "SLURM_PROCID"):
-        if variable in os.environ:
-            return str(layout["tasks"][int(os.environ[variable]) % len(layout["tasks"])]["name"])
+    for rank, _ in LAUNCHERS:
+        if rank in os.environ:
+            return str(layout["tasks"][int(os.environ[rank]) % len(layout["tasks"])]["name"])
     raise SystemExit("rank.py: no MPI, Gloo or Slurm rank in the environment")
 
 
 def world_size() -> int | None:
-    for variable in ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "SLURM_NTASKS"):
-        if variable in os.environ:
-            return int(os.environ[variable])
-    return None
+    """How many processes the launcher of this one started, or None where it does not say."""
+    found = next((os.environ.get(size) for rank, size in LAUNCHERS if rank in os.environ), None)
+    return int(found) if found else None
 
 
 def gpu_problem() -> str | None:
@@ -153,10 +159,12 @@ class Supervisor:
 
     def problem(self) -> str | None:
         """Why the script must not be started, or None."""
-        size = world_size() if self.layout["rank_from_environment"] else None
         asked = len(self.layout["tasks"])
+        size = world_size() if self.layout["rank_from_environment"] else None
         if size is not None and size != asked:
             return f"the job asked for a world of {asked} ranks, this rank found itself in one of {size}"
+        if size is None and self.layout["way"] == "mpi":
+            return f"the job asked for a world of {asked} ranks, and the launcher did not say how large this one is"
         nodes = max(task["node"] for task in self.layout["tasks"]) + 1
         if self.layout["tf_config"] and len(self.hosts()) < nodes:
             given = ", ".join(self.hosts()) or "none"
@@ -225,8 +233,10 @@ class Supervisor:
         own = next(task for task in self.layout["tasks"] if task["name"] == self.task)
         environment["TYARD_TASK"] = self.task
         environment["TYARD_NODE"] = str(own["node"])
-        path = os.path.join(self.run_dir, "launch", "path")
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [path, environment.get("PYTHONPATH")]))
+        paths = [os.path.join(self.run_dir, "launch", "path"), environment.get("PYTHONPATH")]
+        if self.layout["way"] == "mpi":
+            paths.insert(0, os.path.join(self.run_dir, "launch", "world"))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         if self.layout["tf_config"]:
             environment["TF_CONFIG"] = self.tf_config().text
         if self.layout["share_cores"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tensoryard.environment import ImageSpec, Log
+from tensoryard.environment.base_libc import check_base_libc
 from tensoryard.environment.image import (
     ImageInputs,
     Reference,
@@ -68,6 +69,8 @@ def inputs_now(
 
         release = pinned(lock.requirements, wanted.horovod_for)
         made_from = horovod.wheel_inputs(wanted.horovod_for, release, describe(python), wanted.use_gpu)
+        place = place_of(reference)._replace(tag=digest)
+        check_base_libc(Client(place), digest, str(reference), made_from.libc)
         shared_wheels.bring(store, venvs.cache, made_from.key, log)
         compiled = horovod.ensure_wheel(venvs.cache, made_from, python, wanted.use_gpu, log)
         shared_wheels.share(store, venvs.cache, made_from.key, log)
