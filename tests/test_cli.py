@@ -256,3 +256,13 @@ def test_doctor_names_a_run_that_nobody_drives(cli: Tyard) -> None:
     findings = {one["name"]: one for one in json.loads(cli("doctor", "--json"))}
     assert not findings["controller"]["ok"]
     assert findings["controller"]["fix"] == "tyard runs stream job-0007"
+
+
+def test_a_full_disk_behind_the_output_is_one_line_and_no_stack_trace() -> None:
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run([Path(sys.executable).with_name("tyard"), "schema"], stdout=full, stderr=subprocess.PIPE)
+
+    assert ended.returncode == 1
+    said = ended.stderr.decode()
+    assert said.startswith("error: no space left on device")
+    assert "Traceback" not in said

@@ -161,6 +161,30 @@ def test_a_run_whose_store_stays_away_is_left_to_the_next_controller(
     assert yard.queued() == []
 
 
+def test_a_controller_that_serves_on_takes_up_a_run_again_whose_store_was_away_too_long(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        controller_module, "FOLDER", Pace(queue_seconds=0.05, retry_seconds=(0.05, 0.05), patience_seconds=0.2)
+    )
+    monkeypatch.setattr(controller_module, "REMOTE", controller_module.FOLDER)
+    run = yard.submit("open('outputs/kept', 'w').write('x')")
+    away = threading.Event()
+    away.set()
+
+    def fails(name: str, arguments: tuple[Any, ...]) -> None:
+        if away.is_set() and name in ("append", "put", "put_file"):
+            raise StoreError("the store cannot be written")
+
+    controller = yard.controller(workspace=with_store(yard, StoreThat(yard.workspace.store, fails)))
+    controller.serve()
+    assert yard.queued() == [run.id]
+
+    away.clear()
+    wait_until(lambda: controller.serve() is None and not yard.queued(), "the run is taken up again")
+    assert run.state().stage == "Completed"
+
+
 def test_outputs_that_were_carried_before_a_kill_are_not_carried_again(yard: Yard) -> None:
     run = yard.submit("for n in range(20): open(f'outputs/{n}', 'w').write(str(n) * 1000)")
     calls = itertools.count(1)

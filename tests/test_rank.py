@@ -302,7 +302,9 @@ def test_a_script_that_cannot_be_started_is_said_to_be(tmp_path: Path) -> None:
 def test_a_run_that_has_ended_starts_no_task(tmp_path: Path) -> None:
     hand = Hand(tmp_path / "run")
     (hand.folder / "launch" / "end.json").write_text('{"outcome": "canceled"}')
-    assert hand.run().returncode == 1
+    ended = hand.run()
+    assert ended.returncode == 1
+    assert "worker-0: not started, as the run has ended" in ended.stderr
     assert list((hand.folder / "tasks").iterdir()) == []
 
 

@@ -12,6 +12,7 @@ from tensoryard.estimator import TensorFlow
 from tensoryard.job import Job
 from tensoryard.nodes.slurm import parse
 from tensoryard.scheduler import Phase, Seen
+from tensoryard.scheduler import slurm_commands as commands
 from tensoryard.scheduler.slurm import SlurmScheduler
 from tensoryard.scheduler.slurm_cluster import in_words
 from tensoryard.scheduler.slurm_commands import AwayError, NodeState, Row, in_one_line
@@ -165,6 +166,20 @@ def test_files_are_believed_before_squeue_is_asked(told: Told) -> None:
     told.write("tasks/worker-0.json", {"exit_code": 0, "stopped": False})
     (told.folder / "launch" / "attempts" / "7.0.ended").write_text("0")
     assert told.seen("RUNNING") == Seen(Phase.OVER)
+
+
+def test_a_job_that_will_not_end_is_killed_once_in_ten_seconds_and_not_at_every_look(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told.began()
+    told.seen("COMPLETING")
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(commands, "scancel", lambda *argv: asked.append(argv))
+
+    for _ in range(100):
+        told.scheduler.sweep("test-0001", told.folder)
+
+    assert asked == [("7", "--full", "--signal=KILL"), ("7",)]
 
 
 def test_slurm_that_does_not_answer_changes_nothing(told: Told) -> None:

@@ -53,7 +53,9 @@ class Controller:
         self.scheduler = scheduler
         self.builder = builder
         self.pace = FOLDER if is_folder(workspace.store) else REMOTE
-        self.given_up: set[str] = set()
+        # Runs whose store failed for all of the pace's patience, and when each is tried again: a disk may be
+        # full for an hour, and the controller of a cluster has no successor that would take them up.
+        self.put_off: dict[str, float] = {}
 
     def serve(self) -> None:
         """Returns when no run is queued, or at once when another controller is at work."""
@@ -100,7 +102,9 @@ class Controller:
                 thread.join()
 
     def _queued(self) -> list[str]:
-        names = [name for name in self.workspace.store.children(keys.queued(self.queue)) if name not in self.given_up]
+        now = time.monotonic()
+        children = self.workspace.store.children(keys.queued(self.queue))
+        names = [name for name in children if self.put_off.get(name, now) <= now]
         return sorted(names, key=lambda name: (keys.parse_run_id(name) or ("", 0))[1])
 
     def _drive(self, run_id: str, in_line: threading.Event) -> None:
@@ -124,8 +128,8 @@ class Controller:
             finally:
                 in_line.set()
             if last_try:
-                # It stays queued: the next controller takes it up again.
-                self.given_up.add(run_id)
+                # It stays queued, for this controller after a while or for the next one.
+                self.put_off[run_id] = time.monotonic() + self.pace.patience_seconds
                 return
             if failing_since is None or time.monotonic() - began > self.pace.patience_seconds:
                 failing_since, pause = time.monotonic(), self.pace.retry_seconds[0]

@@ -136,7 +136,7 @@ class Mirror:
 
     def _carry(self, is_due: Callable[[Growing], bool]) -> None:
         grown = [file for file in self._followed() if is_due(file) and _size(file.path) not in (None, file.sent)]
-        changed = [path for path in self._record_paths() if _Seen.of(path.stat()) != self._records.get(path)]
+        changed = [path for path in self._record_paths() if self._has_changed(path)]
         each(self.run.store, self._append, grown)
         each(self.run.store, self._replace, changed)
 
@@ -175,10 +175,19 @@ class Mirror:
         yield from launch.glob("tf_config/*.json")
         yield from self.folder.glob("tasks/*.json")
 
+    def _has_changed(self, path: Path) -> bool:
+        try:
+            return _Seen.of(path.stat()) != self._records.get(path)
+        except FileNotFoundError:  # Slurm starts the run again, and what an attempt recorded is set aside
+            return False
+
     def _replace(self, path: Path) -> None:
-        seen = _Seen.of(path.stat())
+        try:
+            seen, text = _Seen.of(path.stat()), path.read_bytes()
+        except FileNotFoundError:
+            return
         # Replaced, unlike all else of a run: a launch that came to nothing is rendered again for other ports.
-        self.run.store.put(self.run.key(path.relative_to(self.folder).as_posix()), path.read_bytes(), overwrite=True)
+        self.run.store.put(self.run.key(path.relative_to(self.folder).as_posix()), text, overwrite=True)
         self._records[path] = seen
 
 

@@ -98,6 +98,7 @@ class Supervisor:
 
     def run(self, command: list[str]) -> int:
         if os.path.exists(self.end_path):
+            print(f"rank.py: {self.task}: not started, as the run has ended: {self.end_path}", file=sys.stderr)
             return 1
         problem = self.problem()
         if problem:
@@ -114,7 +115,7 @@ class Supervisor:
         except OSError as error:
             return self.refuse(f"its script cannot be started: {error}")
         self.record(facts | {"pid": pid}, ".started")
-        status, usage, stopped = self.wait(pid, wakeup, started)
+        status, usage, stopped = self.wait(pid, wakeup)
         code = os.waitstatus_to_exitcode(status)
         factor = 1 if sys.platform == "darwin" else 1024  # Linux counts KiB
         result = facts | {
@@ -226,7 +227,8 @@ class Supervisor:
             os.execvpe(command[0], command, environment)
         except OSError as error:
             os.write(failing, f"{command[0]}: {error.strerror}".encode())
-        os._exit(127)
+        finally:
+            os._exit(127)  # whatever went wrong: this is a copy of the supervisor, which must not go on
 
     def script_environment(self) -> dict[str, str]:
         environment = dict(os.environ)
@@ -247,9 +249,11 @@ class Supervisor:
                 environment.setdefault(variable, share)
         return environment
 
-    def wait(self, pid: int, wakeup: int, started: float) -> tuple[int, Any, float | None]:
+    def wait(self, pid: int, wakeup: int) -> tuple[int, Any, float | None]:
         """(wait status, resource usage, when it was first told to stop or None) once the script is gone."""
         limit = self.layout["max_run_duration_seconds"]
+        # Not by the time of day, which is set right on a node that has just booted.
+        started = time.monotonic()
         stopping_since = None
         killed = False
         while True:
@@ -261,7 +265,7 @@ class Supervisor:
             now = time.monotonic()
             if stopping_since is None:
                 told = told_to_stop(wakeup)
-                late = limit is not None and time.time() - started > limit
+                late = limit is not None and now - started > limit
                 if late:
                     self.end("failed", reason=f"it ran longer than max_run_duration_seconds allows ({limit} s)")
                 elif told and not os.path.exists(self.end_path):

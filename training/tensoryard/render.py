@@ -177,9 +177,8 @@ def _directives(job: Job, tasks: Sequence[Task], run_id: str, run_dir: str, task
             values[name] = value
     for name, value in values.items():
         if value and not DIRECTIVE_VALUE.fullmatch(value):
-            raise UsageError(
-                f"#SBATCH --{name}: got `{value}`, Slurm allows letters, digits and . _ : / @ % + = , - there"
-            )
+            allowed = "letters, digits and . _ : / @ % + = , & | * ! ( ) [ ] -"
+            raise UsageError(f"#SBATCH --{name}: got `{value}`, allowed are {allowed}")
     extra = {text[2:].partition("=")[0]: text for text in options.extra_directives}
     rendered = {
         name: f"--{name}={value}" if value else f"--{name}"

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tensoryard import __version__
-from tensoryard.errors import TensoryardError, UsageError
+from tensoryard.errors import StoreError, TensoryardError, UsageError
 
 # name: (module, what it is for). A command's module is imported only when that command is meant.
 COMMANDS = {
@@ -100,6 +100,14 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of a pipe went away, as `head` does: nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        # No command foresees every disk: what the system says, and of which file, is what there is to say.
+        from tensoryard.store.disk import HINTS
+
+        where = f"`{error.filename}`: " if error.filename else ""
+        said = os.strerror(error.errno).lower() if error.errno else str(error)
+        show_error(StoreError(f"{where}{said}", HINTS.get(error.errno or 0)))
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

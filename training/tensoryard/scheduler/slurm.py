@@ -61,6 +61,7 @@ class _Run:
         self.pause = RETRY_SECONDS[0]
         self.stopped_at: float | None = None
         self.ended_in_full_at = 0.0
+        self.killed_at = -GRACE_SECONDS  # when Slurm was last told to kill it, by `time.monotonic`
         self.known_at = 0.0  # when Slurm last knew the job
         self.doubted_at: float | None = None
         self.restarts = 0
@@ -129,10 +130,13 @@ class SlurmScheduler:
         run = self._known(run_id, folder)
         with run.lock:
             if run.job is not None and run.seen.phase is not Phase.OVER:
-                with suppress(AwayError):
-                    commands.scancel(run.job, "--full", "--signal=KILL")
-                    commands.scancel(run.job)
-                self._table.changes_soon()
+                # A job may be COMPLETING for minutes, and who waits for its end asks many times a second.
+                if time.monotonic() - run.killed_at > GRACE_SECONDS:
+                    run.killed_at = time.monotonic()
+                    with suppress(AwayError):
+                        commands.scancel(run.job, "--full", "--signal=KILL")
+                        commands.scancel(run.job)
+                    self._table.changes_soon()
                 return 0
         if run.job is not None:
             self._ended_jobs.add(run.job)

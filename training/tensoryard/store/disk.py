@@ -8,15 +8,17 @@ from contextlib import contextmanager
 
 from tensoryard.errors import NotFoundError, StoreError, UsageError
 
-_HINTS = {
+HINTS = {
     errno.EACCES: "ask the owner of the folder for access, or use a folder of your own",
     errno.EROFS: "the disk is mounted read-only: use a folder on one that can be written",
     errno.ENOSPC: "free some space on that disk (`df -h` shows how full it is) and try again",
     errno.EDQUOT: "free some of your quota on that disk and try again",
     errno.EFBIG: "a limit on file sizes is set for this process: see `ulimit -f`",
+    errno.ENOLCK: "this disk has no locks: use a workspace on a local disk, NFS, or Lustre mounted with `-o flock`",
+    errno.ENOSYS: "this disk lacks what a workspace needs, locks and hard links: use one on a local or NFS disk",
     errno.EMFILE: "this process has too many files open: see `ulimit -n`",
 }
-_HINTS[errno.EPERM] = _HINTS[errno.EACCES]
+HINTS[errno.EPERM] = HINTS[errno.EACCES]
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def plain_errors(path: str | os.PathLike[str], doing: str) -> Iterator[None]:
     except OSError as error:
         code = error.errno or 0
         raise StoreError(
-            f"`{os.fspath(path)}`: {doing} failed: {os.strerror(code).lower()}", _HINTS.get(code)
+            f"`{os.fspath(path)}`: {doing} failed: {os.strerror(code).lower()}", HINTS.get(code)
         ) from error
 
 
