@@ -259,8 +259,10 @@ def test_doctor_names_a_run_that_nobody_drives(cli: Tyard) -> None:
 
 
 def test_a_full_disk_behind_the_output_is_one_line_and_no_stack_trace() -> None:
-    with open("/dev/full", "wb") as full:
-        ended = subprocess.run([Path(sys.executable).with_name("tyard"), "schema"], stdout=full, stderr=subprocess.PIPE)
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [Path(sys.executable).with_name("tyard"), "schema"], stdout=full, stderr=subprocess.PIPE
+        )
 
     assert ended.returncode == 1
     said = ended.stderr.decode()
