@@ -273,9 +273,11 @@ def prune(unused_days: float, free_gib: float, all_of_them: bool, yes: bool, as_
 
 def _builder() -> "BuilderByRuntime":
     from tensoryard.environment.by_runtime import BuilderByRuntime
+    from tensoryard.environment.venv import VenvBuilder
     from tensoryard.workspace import Workspace
 
-    return BuilderByRuntime(Workspace.from_config())
+    venvs = VenvBuilder(warn=lambda message: click.echo(f"warning: {message}", err=True))
+    return BuilderByRuntime(Workspace.from_config(), venvs)
 
 
 def _of_job(builder: "BuilderByRuntime", path: Path) -> "Environment":

@@ -4,8 +4,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tensoryard.environment import Environment, EnvironmentBuilder, EnvironmentSpec, Log
+from tensoryard.environment.records import chosen
 from tensoryard.environment.spec import recipe
-from tensoryard.environment.venv import Pruned, VenvBuilder, chosen
+from tensoryard.environment.venv import Pruned, VenvBuilder
 
 if TYPE_CHECKING:
     from tensoryard.environment.image_builder import ImageBuilder

@@ -6,6 +6,7 @@ Needs the extra `conda` (py-rattler).
 """
 
 import contextlib
+import sysconfig
 import threading
 import time
 from collections.abc import Coroutine, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensoryard.environment import Log, command, interruption
+from tensoryard.environment.interpreter import Interpreter, this_platform
 from tensoryard.environment.lock import CondaRecord
 from tensoryard.environment.spec import Recipe
 from tensoryard.errors import EnvironmentBuildError
@@ -71,6 +73,13 @@ def solve(recipe: Recipe, log: Log) -> tuple[CondaRecord, ...]:
         )
         for record in sorted(records, key=lambda record: record.name.normalized)
     )
+
+
+def interpreter(solved: Sequence[CondaRecord]) -> Interpreter:
+    """The Python of a solve, which is not installed yet."""
+    version = next(record.version for record in solved if record.name == "python")
+    abi = "conda-cpython-" + "".join(version.split(".")[:2])
+    return Interpreter(version=version, abi=abi, platform=sysconfig.get_platform(), libc=this_platform())
 
 
 def install(records: Sequence[CondaRecord], prefix: Path, final: Path, log: Log) -> None:

@@ -38,6 +38,7 @@ from tensoryard.environment.image_inputs import check_is_there, inputs_now, plac
 from tensoryard.environment.image_programs import program
 from tensoryard.environment.image_records import ImageRecords, Pin
 from tensoryard.environment.image_unpack import OciFolder
+from tensoryard.environment.records import check_writable
 from tensoryard.environment.resolve import naming_entries
 from tensoryard.environment.spec import Recipe, recipe
 from tensoryard.environment.venv import Pruned, VenvBuilder
@@ -120,6 +121,7 @@ class ImageBuilder:
             return found
         if not sys.platform.startswith("linux"):
             raise EnvironmentBuildError("runtime: images are built and run on Linux", hint="leave `runtime` out")
+        check_writable(self.cache)
         for folder in (self._images, self.folders.folder):
             folder.mkdir(parents=True, exist_ok=True)
         key = spec_key(wanted, image)

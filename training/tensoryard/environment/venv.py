@@ -22,14 +22,14 @@ from pathlib import Path
 
 import msgspec
 
-from tensoryard.environment import Environment, EnvironmentSpec, Log, Package, bytecode, command, locking
+from tensoryard.environment import Environment, EnvironmentSpec, Log, Package, bytecode, command, locking, records
 from tensoryard.environment.in_use import in_use
-from tensoryard.environment.interpreter import Interpreter, describe, this_platform
+from tensoryard.environment.interpreter import Interpreter, describe
 from tensoryard.environment.interpreter import find as find_python
 from tensoryard.environment.lock import CondaRecord, Lock, content_hash, recipe_key
 from tensoryard.environment.resolve import pinned, resolve
 from tensoryard.environment.spec import HOROVOD, Recipe, recipe
-from tensoryard.errors import EnvironmentBuildError, NotFoundError
+from tensoryard.errors import CorruptRecordError, EnvironmentBuildError
 
 _MIB = 1024**2
 
@@ -55,11 +55,13 @@ class VenvBuilder:
     """
     Builds environments into a cache folder that all workspaces of a user share; see `EnvironmentBuilder`.
 
-    cache: the folder, created when first needed; `default_cache()` when not given.
+    cache: the folder, created when first needed; `default_cache()` when not given; warn: called with one sentence
+    for what was passed over, such as an environment whose record is damaged.
     """
 
-    def __init__(self, cache: Path | None = None) -> None:
+    def __init__(self, cache: Path | None = None, warn: Log = lambda message: None) -> None:
         self.cache = cache or default_cache()
+        self.warn = warn
         self._environments = self.cache / "environments"
 
     def find(self, spec: EnvironmentSpec) -> Environment | None:
@@ -75,18 +77,18 @@ class VenvBuilder:
         try:
             return (self._folder(environment.hash) / "lock.txt").read_text()
         except FileNotFoundError:
-            raise _absent(environment.hash) from None
+            raise records.absent(environment.hash) from None
 
     def find_recipe(self, wanted: Recipe) -> Environment | None:
         """The finished environment of a recipe, or None; marks it as used now."""
         try:
-            found = self._read((self._locks(recipe_key(wanted)) / "environment").read_text())
-        except FileNotFoundError:
+            found = self._finished((self._locks(recipe_key(wanted)) / "environment").read_text())
+        except (FileNotFoundError, ValueError):  # or damaged: no text, or none that names a file
             return None
-        with contextlib.suppress(OSError):  # a cache that others own can be used all the same
-            os.utime(self._folder(found.hash) / "used")
-        # The link to the base interpreter dangles once that Python is uninstalled.
-        return found if Path(found.python).exists() else None
+        if found is not None:
+            with contextlib.suppress(OSError):  # a cache that others own can be used all the same
+                os.utime(self._folder(found.hash) / "used")
+        return found
 
     def ensure_recipe(
         self, wanted: Recipe, log: Log, rebuild: bool = False, spec: EnvironmentSpec | None = None
@@ -94,8 +96,8 @@ class VenvBuilder:
         """The environment of a recipe, built if it is not there; spec: kept in its record."""
         if not rebuild and (found := self.find_recipe(wanted)):
             return found
+        records.check_writable(self.cache)
         key = recipe_key(wanted)
-        self._environments.mkdir(parents=True, exist_ok=True)
         with locking.held(self.cache / "flocks" / key, f"the build of environment {wanted.name}", log):
             if not rebuild and (found := self.find_recipe(wanted)):
                 return found
@@ -103,21 +105,22 @@ class VenvBuilder:
             python = None if wanted.conda_packages else find_python(wanted.python, self.cache, log)
             lock = self._locked(key, wanted, python, rebuild, log)
             environment = self._built(lock, python, rebuild, spec, log)
-            _write(self._locks(key) / "environment", environment.hash.encode())
+            records.write(self._locks(key) / "environment", environment.hash.encode())
             return environment
 
     def lock_recipe(self, wanted: Recipe, log: Log, rebuild: bool = False) -> tuple[Lock, Path]:
         """The lock of a recipe without conda packages, made if need be, and the Python that it was made for."""
+        records.check_writable(self.cache)
         with locking.held(self.cache / "flocks" / recipe_key(wanted), f"the lock of {wanted.name}", log):
             python = find_python(wanted.python, self.cache, log)
             return self._locked(recipe_key(wanted), wanted, python, rebuild, log), python
 
     def update(self, wanted: Recipe, log: Log) -> tuple[str, str]:
         """The packages of a lock as it was ("" for none) and as it is now, made anew; the next run builds from it."""
+        records.check_writable(self.cache)
         key = recipe_key(wanted)
         with locking.held(self.cache / "flocks" / key, f"the build of environment {wanted.name}", log):
-            path = self._locks(key) / "lock.json"
-            before = msgspec.json.decode(path.read_bytes(), type=Lock) if path.exists() else None
+            before = self._stored_lock(key, log)
             python = None if wanted.conda_packages else find_python(wanted.python, self.cache, log)
             after = self._locked(key, wanted, python, True, log)
             if before is None or (before.requirements, before.conda) != (after.requirements, after.conda):
@@ -125,9 +128,14 @@ class VenvBuilder:
             return before.packages if before else "", after.packages
 
     def list(self) -> list[Environment]:
-        """Every finished environment, the newest first."""
-        names = [path.parent.name for path in self._environments.glob("[!.]*/environment.json")]
-        return sorted(map(self._read, names), key=lambda environment: -environment.created_at)
+        """Every finished environment, the newest first; one with a damaged record is passed over with a warning."""
+        found = []
+        for path in self._environments.glob("[!.]*/environment.json"):
+            try:
+                found.append(records.read_environment(path.parent))
+            except CorruptRecordError as error:
+                self.warn(f"{error.message}; a run that needs the environment builds it again")
+        return sorted(found, key=lambda environment: -environment.created_at)
 
     def show(self, environment_hash: str) -> Environment:
         """
@@ -135,7 +143,7 @@ class VenvBuilder:
 
         Raises NotFoundError when there is none, or more than one hash begins so.
         """
-        return chosen(self.list(), environment_hash)
+        return records.chosen(self.list(), environment_hash)
 
     def prune(self, unused_days: float | None = 30, dry_run: bool = True, free_bytes: int = 0) -> tuple[Pruned, ...]:
         """
@@ -145,19 +153,24 @@ class VenvBuilder:
         One that a running process uses, or that is being built, stays. Locks stay, so a later run gets the
         same packages again; Horovod's wheels stay unless all environments go.
         """
+        if not dry_run:
+            records.check_writable(self.cache)
         before = time.time() - (unused_days or 0) * 86400
         pruned = []
-        used = {one: (self._folder(one.hash) / "used").stat().st_mtime for one in self.list()}
+        folders = [path.parent for path in self._environments.glob("[!.]*/environment.json")]
+        used = {folder: records.last_used(folder) for folder in folders}
         free = shutil.disk_usage(self._environments).free if used else 0
-        for environment, used_at in sorted(used.items(), key=lambda item: item[1]):
-            folder = self._folder(environment.hash)
+        for folder, used_at in sorted(used.items(), key=lambda item: item[1]):
             if (unused_days is not None and used_at > before and free >= free_bytes) or in_use(folder):
                 continue
-            if locking.is_held(self._flock(environment.hash)):
+            if locking.is_held(self._flock(folder.name)):
                 continue
-            one = Pruned(
-                hash=environment.hash, name=environment.name, own_bytes=environment.own_bytes, used_at=used_at
-            )
+            try:
+                record = records.read_environment(folder)
+                name, own_bytes = record.name, record.own_bytes
+            except CorruptRecordError:
+                name, own_bytes = "", records.sizes(folder)[1]
+            one = Pruned(hash=folder.name, name=name, own_bytes=own_bytes, used_at=used_at)
             pruned.append(one)
             free += one.own_bytes
             if not dry_run:
@@ -170,27 +183,26 @@ class VenvBuilder:
 
     def _locked(self, key: str, wanted: Recipe, python: Path | None, rebuild: bool, log: Log) -> Lock:
         """The stored lock of a recipe, made first if there is none or rebuild."""
-        path = self._locks(key) / "lock.json"
-        if not rebuild and path.exists():
-            return msgspec.json.decode(path.read_bytes(), type=Lock)
+        if not rebuild and (stored := self._stored_lock(key, log)):
+            return stored
         log(f"locking {wanted.name} for Python {wanted.python}")
-        records: tuple[CondaRecord, ...] = ()
+        solved: tuple[CondaRecord, ...] = ()
         version = str(python)
         if wanted.conda_packages:
             from tensoryard.environment import conda
 
-            records = conda.solve(wanted, log)
-            version = next(record.version for record in records if record.name == "python")
+            solved = conda.solve(wanted, log)
+            version = conda.interpreter(solved).version
         text = resolve(wanted, version, self.cache, log) if wanted.base or wanted.requirements else ""
-        lock = Lock(recipe=wanted, requirements=text, conda=records, locked_at=time.time())
-        _write(path, msgspec.json.encode(lock))
+        lock = Lock(recipe=wanted, requirements=text, conda=solved, locked_at=time.time())
+        records.write(self._locks(key) / "lock.json", msgspec.json.encode(lock))
         return lock
 
     def _built(
         self, lock: Lock, python: Path | None, rebuild: bool, spec: EnvironmentSpec | None, log: Log
     ) -> Environment:
         """The environment of a lock, built aside and renamed if it is not there."""
-        interpreter = describe(python) if python else _conda_interpreter(lock)
+        interpreter = _interpreter(lock, python)
         wheel_inputs = None
         if lock.recipe.horovod_for is not None:
             from tensoryard.environment import horovod
@@ -201,10 +213,8 @@ class VenvBuilder:
         folder = self._folder(environment_hash)
         what = f"the build of environment {environment_hash}"
         with locking.held(self._flock(environment_hash), what, log) as waited:
-            if (folder / "environment.json").exists() and (waited or not rebuild):
-                found = self._read(environment_hash)
-                if Path(found.python).exists():
-                    return found
+            if (waited or not rebuild) and (found := self._finished(environment_hash, log)):
+                return found
             self._remove_leftovers(environment_hash)
             aside = Path(tempfile.mkdtemp(prefix=f".building-{environment_hash}-", dir=self._environments))
             try:
@@ -224,7 +234,7 @@ class VenvBuilder:
                 bytecode.compile_all(prefix, donor, log)
                 (aside / "lock.txt").write_text(lock.requirements)
                 (aside / "used").touch()
-                size_bytes, own_bytes = _sizes(aside)
+                size_bytes, own_bytes = records.sizes(aside)
                 environment = Environment(
                     hash=environment_hash,
                     name=lock.recipe.name,
@@ -240,7 +250,7 @@ class VenvBuilder:
                     size_bytes=size_bytes,
                     own_bytes=own_bytes,
                 )
-                _write(aside / "environment.json", msgspec.json.encode(environment))
+                records.write(aside / "environment.json", msgspec.json.encode(environment))
                 if folder.exists():
                     self._remove(folder)
                 aside.rename(folder)
@@ -305,11 +315,27 @@ class VenvBuilder:
                 hint="run `tyard env prune --yes`, or set TYARD_CACHE to a folder on a larger disk",
             )
 
-    def _read(self, environment_hash: str) -> Environment:
-        record = self._folder(environment_hash) / "environment.json"
-        found = msgspec.json.decode(record.read_bytes(), type=Environment)
-        # The cache may have been moved since.
-        return msgspec.structs.replace(found, python=str(record.parent / "venv" / "bin" / "python"))
+    def _finished(self, environment_hash: str, log: Log = lambda line: None) -> Environment | None:
+        """An environment that is there and can be started; log: told that one is damaged."""
+        try:
+            found = records.read_environment(self._folder(environment_hash))
+        except FileNotFoundError:
+            return None
+        except CorruptRecordError as error:
+            log(f"{error.message}; the environment is built again")
+            return None
+        # The link to the base interpreter dangles once that Python is uninstalled.
+        return found if Path(found.python).exists() else None
+
+    def _stored_lock(self, key: str, log: Log) -> Lock | None:
+        """The lock of a recipe, or None where there is none that can be read; log: told that one is damaged."""
+        try:
+            return records.read_lock(self._locks(key) / "lock.json")
+        except FileNotFoundError:
+            return None
+        except CorruptRecordError as error:
+            log(f"{error.message}; the packages are locked again")
+            return None
 
     def _remove_leftovers(self, environment_hash: str = "") -> None:
         """Remove what dead builders left of one environment, whose lock is held, or of all that nobody builds."""
@@ -338,24 +364,12 @@ class VenvBuilder:
         return self.cache / "flocks" / f"environment-{environment_hash}"
 
 
-def chosen(known: Sequence[Environment], wanted: str) -> Environment:
-    """Of environments, the newest first, the one that `VenvBuilder.show` means by a text. Raises NotFoundError."""
-    found = [one for one in known if wanted and one.hash.startswith(wanted)]
-    if len(found) > 1:
-        raise NotFoundError(f"{len(found)} environments begin with `{wanted}`: give more of the hash")
-    if not found:
-        found = [one for one in known if one.name == wanted][:1]
-    if not found:
-        raise _absent(wanted)
-    return found[0]
+def _interpreter(lock: Lock, python: Path | None) -> Interpreter:
+    if python is not None:
+        return describe(python)
+    from tensoryard.environment import conda
 
-
-def _conda_interpreter(lock: Lock) -> Interpreter:
-    import sysconfig
-
-    version = next(record.version for record in lock.conda if record.name == "python")
-    abi = "conda-cpython-" + "".join(version.split(".")[:2])
-    return Interpreter(version=version, abi=abi, platform=sysconfig.get_platform(), libc=this_platform())
+    return conda.interpreter(lock.conda)
 
 
 def _tensorflow(lock: Lock) -> str:
@@ -370,28 +384,3 @@ def _failed(what: str, talk: list[str], lock: Lock) -> EnvironmentBuildError:
             hint="run `tyard env prune --yes` or `uv cache prune`, or set TYARD_CACHE to a larger disk",
         )
     return EnvironmentBuildError(f"environment {lock.recipe.name}: {what}; uv says:\n" + "\n".join(said))
-
-
-def _absent(environment_hash: str) -> NotFoundError:
-    return NotFoundError(
-        f"environment `{environment_hash}` is not on this machine", hint="`tyard env list` shows those that are"
-    )
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Put a whole file in place: a reader sees the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}-{os.getpid()}-{time.monotonic_ns()}")
-    aside.write_bytes(data)
-    aside.replace(path)
-
-
-def _sizes(folder: Path) -> tuple[int, int]:
-    """Bytes of all files below a folder, and of those that have no other name elsewhere."""
-    total = own = 0
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            status = os.lstat(os.path.join(parent, name))  # noqa: PTH118 - 20,000 files, a Path each costs a second
-            total += status.st_size
-            own += status.st_size if status.st_nlink == 1 else 0
-    return total, own
