@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -83,6 +84,38 @@ def test_two_tensorflows_get_their_own_wheels_from_our_files(tmp_path: Path) -> 
     assert wheels["1.16.0"].inputs.key != wheels["1.17.0"].inputs.key
     assert built["1.16.0"].hash != built["1.17.0"].hash
     assert built["1.16.0"].horovod == "0.28.1"
+
+
+def test_another_mpi_on_the_path_gets_an_environment_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was compiled for one MPI does not start under another's mpirun."""
+    path = os.environ["PATH"]
+
+    def load(mpi: str) -> None:
+        monkeypatch.setenv("PATH", f"{tmp_path / mpi}{os.pathsep}{path}")
+
+    interpreter = describe(find(OWN, tmp_path, lambda line: None))
+    builder, wanted, built = VenvBuilder(tmp_path), recipe("1.16.0"), {}
+    for mpi in ("4.1.4", "5.0.1"):
+        (tmp_path / mpi).mkdir()
+        for tool in ("mpicxx", "mpirun"):
+            (tmp_path / mpi / tool).write_text(f"#!/bin/sh\necho 'mpirun (Open MPI) {mpi}'\n")
+            (tmp_path / mpi / tool).chmod(0o755)
+        load(mpi)
+        publish(tmp_path, "1.16.0", interpreter)
+
+        assert builder.find_recipe(wanted) is None
+
+        built[mpi] = builder.ensure_recipe(wanted, lambda line: None)
+
+    for mpi, environment in built.items():
+        load(mpi)
+        assert builder.find_recipe(wanted) == environment
+        assert environment.mpi == f"mpirun Open MPI {mpi}"
+    assert built["4.1.4"].lock_sha256 == built["5.0.1"].lock_sha256
+    builder.update(wanted, lambda line: None)
+    assert builder.find_recipe(wanted) == built["5.0.1"]
 
 
 def test_a_wheel_with_other_bytes_than_were_built_is_refused(tmp_path: Path) -> None:

@@ -67,17 +67,7 @@ def wheel_inputs(distribution: str, tensorflow: str, interpreter: Interpreter, u
 
     distribution, tensorflow: "tensorflow-cpu" and its exact release.
     """
-    mpi = _mpi_version()
-    flags = {
-        "HOROVOD_WITH_TENSORFLOW": "1",
-        "HOROVOD_WITHOUT_PYTORCH": "1",
-        "HOROVOD_WITHOUT_MXNET": "1",
-        "HOROVOD_WITH_GLOO": "1",
-        "HOROVOD_WITH_MPI" if mpi else "HOROVOD_WITHOUT_MPI": "1",
-    }
-    cuda = _cuda_home() if use_gpu else None
-    if cuda is not None:
-        flags |= {"HOROVOD_GPU": "CUDA", "HOROVOD_GPU_OPERATIONS": "NCCL", "HOROVOD_CUDA_HOME": str(cuda)}
+    mpi, flags = _chosen(use_gpu)
     return WheelInputs(
         horovod=HOROVOD,
         distribution=distribution,
@@ -86,8 +76,17 @@ def wheel_inputs(distribution: str, tensorflow: str, interpreter: Interpreter, u
         platform=interpreter.platform,
         libc=interpreter.libc,
         mpi=mpi,
-        flags=tuple(f"{name}={value}" for name, value in sorted(flags.items())),
+        flags=flags,
     )
+
+
+def compiled_with(use_gpu: bool) -> str:
+    """
+    16 hex digits over what a wheel made here now is compiled with, besides TensorFlow and Python: MPI and CUDA.
+
+    An environment that was built here before may have a wheel for another MPI than the one that is on PATH now.
+    """
+    return hashlib.sha256(msgspec.json.encode([HOROVOD, *_chosen(use_gpu)])).hexdigest()[:16]
 
 
 def stored_wheel(cache: Path, inputs: WheelInputs) -> Wheel | None:
@@ -216,6 +215,22 @@ def _folder(cache: Path, inputs: WheelInputs) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _chosen(use_gpu: bool) -> tuple[str | None, tuple[str, ...]]:
+    """The MPI that a wheel is compiled against here, or None, and the HOROVOD_* variables for it."""
+    mpi = _mpi_version()
+    flags = {
+        "HOROVOD_WITH_TENSORFLOW": "1",
+        "HOROVOD_WITHOUT_PYTORCH": "1",
+        "HOROVOD_WITHOUT_MXNET": "1",
+        "HOROVOD_WITH_GLOO": "1",
+        "HOROVOD_WITH_MPI" if mpi else "HOROVOD_WITHOUT_MPI": "1",
+    }
+    cuda = _cuda_home() if use_gpu else None
+    if cuda is not None:
+        flags |= {"HOROVOD_GPU": "CUDA", "HOROVOD_GPU_OPERATIONS": "NCCL", "HOROVOD_CUDA_HOME": str(cuda)}
+    return mpi, tuple(f"{name}={value}" for name, value in sorted(flags.items()))
 
 
 def _mpi_version() -> str | None:

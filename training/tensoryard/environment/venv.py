@@ -2,7 +2,8 @@
 Virtual environments in a cache folder, one for each lock, built by uv.
 
     locks/<key>/lock.json        what one recipe was locked to, written once
-    locks/<key>/environment      the hash of the environment that lock became on this machine
+    locks/<key>/environment      the hash of the environment that lock became on this machine; with Horovod
+                                 `environment-<MPI, CUDA>`, as each of these has an environment of its own
     environments/<hash>/         environment.json (there only when finished), lock.txt, used, venv/
     wheels/horovod/<key>/        see ``horovod``
     flocks/                      empty but for the name of who holds each lock
@@ -82,7 +83,7 @@ class VenvBuilder:
     def find_recipe(self, wanted: Recipe) -> Environment | None:
         """The finished environment of a recipe, or None; marks it as used now."""
         try:
-            found = self._finished((self._locks(recipe_key(wanted)) / "environment").read_text())
+            found = self._finished(self._pointer(wanted).read_text())
         except (FileNotFoundError, ValueError):  # or damaged: no text, or none that names a file
             return None
         if found is not None:
@@ -105,7 +106,7 @@ class VenvBuilder:
             python = None if wanted.conda_packages else find_python(wanted.python, self.cache, log)
             lock = self._locked(key, wanted, python, rebuild, log)
             environment = self._built(lock, python, rebuild, spec, log)
-            records.write(self._locks(key) / "environment", environment.hash.encode())
+            records.write(self._pointer(wanted), environment.hash.encode())
             return environment
 
     def lock_recipe(self, wanted: Recipe, log: Log, rebuild: bool = False) -> tuple[Lock, Path]:
@@ -124,7 +125,8 @@ class VenvBuilder:
             python = None if wanted.conda_packages else find_python(wanted.python, self.cache, log)
             after = self._locked(key, wanted, python, True, log)
             if before is None or (before.requirements, before.conda) != (after.requirements, after.conda):
-                (self._locks(key) / "environment").unlink(missing_ok=True)
+                for pointer in self._locks(key).glob("environment*"):
+                    pointer.unlink()
             return before.packages if before else "", after.packages
 
     def list(self) -> list[Environment]:
@@ -359,6 +361,15 @@ class VenvBuilder:
 
     def _locks(self, key: str) -> Path:
         return self.cache / "locks" / key
+
+    def _pointer(self, wanted: Recipe) -> Path:
+        """The file with the hash of a recipe's environment."""
+        compiled = ""
+        if wanted.horovod_for is not None:
+            from tensoryard.environment import horovod
+
+            compiled = f"-{horovod.compiled_with(wanted.use_gpu)}"
+        return self._locks(recipe_key(wanted)) / f"environment{compiled}"
 
     def _flock(self, environment_hash: str) -> Path:
         return self.cache / "flocks" / f"environment-{environment_hash}"
