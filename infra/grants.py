@@ -53,8 +53,8 @@ def give(
 
     for cluster in clusters:
         who = Who(name=f"nodes-{cluster.name}", principal=cluster.identity.principal_id)
-        access.grant(who, roles.BLOB_CONTRIBUTOR, containers["runs"], "Tasks write logs, metrics and outputs")
-        access.grant(who, roles.BLOB_READER, containers["data"], "Tasks read or mount the inputs of their job")
+        # Nothing on blob storage: a job's inputs and outputs pass through the share, and any script can ask for a
+        # token of its node.
         access.grant(who, roles.ACR_PULL, registry, "Nodes pull the images of environments")
         access.grant(who, roles.SECRETS_USER, vault, "Nodes read the munge key, the vault's only secret")
 

@@ -82,7 +82,8 @@ class Network(pulumi.ComponentResource):
             tags=place.tags,
             sku=network.PublicIPAddressSkuArgs(name="Standard"),
             public_ip_allocation_method="Static",
-            zones=zones or None,
+            # A Standard address stands in one zone or in all of them: Azure refuses two.
+            zones=(zones or None) if len(zones) < 2 else ["1", "2", "3"],
             opts=moved,
         )
         self.nat_address = address.ip_address.apply(lambda given: given or "")

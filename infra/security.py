@@ -8,7 +8,7 @@ SSH = "22"
 NFS = "2049"
 SLURMCTLD = "6817"
 SLURMD = "6818"
-# Where `srun` listens for its steps' output; slurm.conf's SrunPortRange says the same.
+# Where `srun` listens for its steps' output: slurm.conf's SrunPortRange.
 SRUN = "60001-63000"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from infra.node_config import templates
+from infra.security import SRUN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,7 @@ class SlurmConfig:
         """The text of every file of Slurm's folder of settings, by name."""
         context = asdict(self) | {
             "nodes": self.nodes,
+            "srun_ports": SRUN,
             "proctrack_type": "proctrack/cgroup" if self.cgroup else "proctrack/linuxproc",
             "task_plugin": "task/affinity,task/cgroup" if self.cgroup else "task/none",
         }

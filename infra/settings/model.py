@@ -107,7 +107,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = False
     models_immutable_days: Annotated[
         int,
-        Meta(ge=0, le=146000, description="Days for which a model's files cannot be changed or deleted; 0: none"),
+        Meta(
+            ge=0,
+            le=146000,
+            description="Days for which the registry's records of versions cannot be changed or deleted; 0: none",
+        ),
     ] = 0
     soft_delete_days: Annotated[
         int, Meta(ge=7, le=365, description="Days for which deleted data can be had back (the vault: 90 at most)")

@@ -23,10 +23,8 @@ def granted_to(resources: list[Declared], who: str) -> set[tuple[str, str]]:
     return {(row["role"], row["scope"]) for row in rows if row["identity"] == who}
 
 
-def test_nodes_can_write_runs_and_read_the_rest_they_need(declared: Declare) -> None:
+def test_nodes_pull_images_and_read_the_munge_key_and_no_script_on_one_reaches_the_storage(declared: Declare) -> None:
     assert {
-        ("Storage Blob Data Contributor", "container-runs"),
-        ("Storage Blob Data Reader", "container-data"),
         ("AcrPull", "registry"),
         ("Key Vault Secrets User", "vault"),
     } == granted_to(declared({}), "nodes-gpucluster")

@@ -178,7 +178,7 @@ def _missing_role(account: BlobAccount, failed: str, container: str, role: str) 
         f"{failed}the role `{role}` on the container `{container}` of `{account.name}` is missing",
         f"an owner of the workspace grants it: az role assignment create --role {named} "
         f"--assignee-object-id {who} --assignee-principal-type {kind} --scope {scope}\n"
-        "(it takes a few minutes until Azure knows; `allowed` in the stack's settings keeps it)",
+        "(it takes a few minutes until Azure knows; `tensoryard:users` in the stack's settings keeps it)",
     )
 
 
