@@ -185,6 +185,16 @@ def test_an_append_to_another_length_than_its_writer_knew_is_refused(store: Stor
     assert store.read("log") == b"one\ntwo\n"
 
 
+def test_a_place_is_claimed_in_a_value_that_is_there_and_has_room(store: Store) -> None:
+    with pytest.raises(NotFoundError, match="`log`"):
+        store.claim("log", b"two\n", 12)
+    assert store.stat("log") is None
+    store.append("log", b"one\n")
+
+    assert [store.claim("log", data, 12) for data in (b"two\n", b"three\n", b"six\n", b"x")] == [4, None, 8, None]
+    assert store.read("log") == b"one\ntwo\nsix\n"
+
+
 @settings(
     max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
 )

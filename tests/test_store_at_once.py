@@ -47,6 +47,20 @@ def test_appends_of_many_writers_tile_the_value(store: Store, processes: Process
     assert all(re.fullmatch(rb"(\d\d)\1*", line) for line in lines)
 
 
+def test_places_that_many_claim_at_once_are_each_their_own(store: Store, processes: Processes) -> None:
+    store.append("log", b"")
+
+    def claim(index: int) -> None:
+        while (place := store.claim("log", b"%02d\n" % index, 3 * 50)) is not None:
+            store.put(f"places/{place:03d}", b"%02d\n" % index)
+
+    assert processes(8, claim) == [0] * 8
+
+    placed = [(int(entry.key.rpartition("/")[2]), store.read(entry.key)) for entry in store.list("places/")]
+    assert [place for place, _ in placed] == list(range(0, 150, 3))
+    assert store.read("log") == b"".join(data for _, data in placed)
+
+
 def test_a_writer_killed_while_it_appends_leaves_whole_records(store: Store) -> None:
     context = multiprocessing.get_context("fork")
     record = b"x" * 199 + b"\n"

@@ -104,6 +104,20 @@ def test_one_fault_of_a_file_that_goes_by_one_request_changes_nothing(
         shaky.put_file("m/file", path)
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_place_whose_answer_got_lost_is_nobodys_and_the_next_is_claimed(
+    fault: str, steady: BlobStore, network: Faulty, blob_account: BlobAccount
+) -> None:
+    steady.append("log", b"one\n")
+    network.again(lambda asked: fault if asked.number == 0 else None)
+    patience = SOON if fault == "answer late" else QUICK
+
+    place = BlobStore(replace(blob_account, endpoint=network.endpoint), patience).claim("log", b"two\n", 100)
+
+    assert {4: b"one\ntwo\n", 8: b"one\ntwo\ntwo\n"}[place or 0] == steady.read("log")
+    assert [asked.method for asked in network.seen] == ["PUT", "PUT"]
+
+
 @pytest.mark.parametrize("fault", ["request lost", "answer torn", "503"])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_network_that_stays_broken_is_one_plain_error_after_a_few_tries(

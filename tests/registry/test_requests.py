@@ -61,29 +61,41 @@ def test_a_registration_with_known_digests_takes_three_requests(
     """One to see that the files are still those, one for the number, one for the record with its index."""
     records = outputs(near, files)
     registry.register("digits", records)
-    # The first of a model: whether there are tickets, and a name that is alike, before and after they are made.
+    # The first of a model: that it has no tickets, a name that is alike before and after they are made, their file.
     assert len(network.seen) == 3 + 4
-    network.again(lambda asked: None)
-
-    assert registry.register("digits", records).version == 2
-    assert [asked.method for asked in network.seen[1:]] == ["PUT", "PUT"]
-    assert len(network.seen) == 3
     fresh = Registry(BlobStore(registry.store.account))  # type: ignore[attr-defined]
-    network.again(lambda asked: None)
-    assert fresh.register("digits", records).version == 3
-    assert len(network.seen) == 4
+
+    for one, number in ((registry, 2), (fresh, 3), (fresh, 4)):
+        network.again(lambda asked: None)
+        assert one.register("digits", records).version == number
+        assert [asked.method for asked in network.seen[1:]] == ["PUT", "PUT"]
+
+
+def test_a_fresh_process_takes_one_request_more_for_each_40_000_versions(
+    registry: Registry, near: BlobStore, network: Faulty
+) -> None:
+    records = outputs(near, 1)
+    near.append(keys.model_tickets("digits", 0), b"x" * (40_000 * 16))
+    near.append(keys.model_tickets("digits", 1), b"x" * 16)
+
+    for number, requests in ((40_002, 3 + 1), (40_003, 3)):
+        network.again(lambda asked: None)
+        assert registry.register("digits", records).version == number
+        assert len(network.seen) == requests
+    assert near.stat(keys.model_tickets("digits", 0)).size_bytes == 40_000 * 16  # type: ignore[union-attr]
 
 
 def test_the_newest_of_many_versions_takes_as_many_requests_as_that_of_few(
     registry: Registry, near: BlobStore, network: Faulty
 ) -> None:
+    """A fourth where there is more than one file of tickets, which is one for 40,000 of them."""
     asked = {}
-    for count in (1_000, 10_000):
+    for count in (1_000, 10_000, 100_000):
         fill(near, f"m{count}", count)
         network.again(lambda asked: None)
         assert registry.get(f"m{count}").version == count
         asked[count] = len(network.seen)
-    assert asked == {1_000: 3, 10_000: 3}
+    assert asked == {1_000: 3, 10_000: 3, 100_000: 4}
 
 
 def test_a_page_of_models_is_one_listing_and_a_record_for_each_model(

@@ -28,7 +28,7 @@ def take_number(store: Store, name: str, files: dict[str, int]) -> int:
     number = tickets.take_number(
         store,
         lambda file: keys.model_tickets(name, file),
-        known_file=files.get(name),
+        known_file=files.get(name, 0),
         before_first=lambda: _check_new(store, name),
     )
     files[name] = (number - 1) // tickets.TICKETS_PER_FILE

@@ -67,6 +67,16 @@ class Store(Protocol):
         """
         ...
 
+    def claim(self, key: str, data: bytes, most_bytes: int) -> int | None:
+        """
+        Add bytes at the end of a value that is there, by one request where requests are made; returns their offset,
+        which nobody else is given, or None, and nothing is added, where it would become longer than most_bytes.
+
+        For places of which one is as good as another: where an answer is lost, data stays behind and is added again.
+        Raises NotFoundError when the key is absent.
+        """
+        ...
+
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """
         Bytes from offset (0-based), at most length of them; empty at or past the end.

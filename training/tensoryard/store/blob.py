@@ -72,6 +72,12 @@ class BlobStore:
         with plain(self.account, key, "appending", CONTRIBUTOR):
             return self._appends.append(key, data, at)
 
+    def claim(self, key: str, data: bytes, most_bytes: int) -> int | None:
+        """See `Store.claim`."""
+        check_key(key)
+        with plain(self.account, key, "appending", CONTRIBUTOR):
+            return self._appends.claim(key, data, most_bytes)
+
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """See `Store.read`. All of it is of one moment: it is one request."""
         check_key(key)

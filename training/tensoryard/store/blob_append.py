@@ -21,7 +21,7 @@ from azure.core.exceptions import (
 
 from tensoryard.errors import AlreadyExistsError, StoreError
 from tensoryard.store.blob_account import Clients
-from tensoryard.store.blob_errors import code_of, is_taken, missing_container, passes, persist, wait_s
+from tensoryard.store.blob_errors import absent, code_of, is_taken, missing_container, passes, persist, wait_s
 
 # Source: https://learn.microsoft.com/rest/api/storageservices/append-block
 MOST_BYTES = 100 << 20
@@ -83,6 +83,26 @@ class Appends:
             self.know(key, offset + len(data))
             return offset
         raise StoreError(f"`{key}`: it was deleted {_MADE_ANEW} times while it was appended to")
+
+    def claim(self, key: str, data: bytes, most_bytes: int) -> int | None:
+        """See `Store.claim`. Raises NotFoundError, else the SDK's errors."""
+
+        def send(unsure: bool) -> int:
+            sent = self._clients.blob(key).append_block(data, length=len(data), maxsize_condition=most_bytes)
+            return int(str(sent["blob_append_offset"]))
+
+        try:
+            return persist(self._clients.patience, send)
+        except ResourceNotFoundError as error:
+            if missing_container(error):
+                raise
+            self.forget(key)
+            self.know_absent(key)
+            raise absent(key) from None
+        except HttpResponseError as error:
+            if code_of(error) != "MaxBlobSizeConditionNotMet":
+                raise
+            return None
 
     def _make(self, key: str) -> int:
         def create(unsure: bool) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError, VerificationError
 from tensoryard.store import Entry, Sent, file_list
 from tensoryard.store.disk import open_file, plain_errors
-from tensoryard.store.file_append import note, whole_bytes
+from tensoryard.store.file_append import add, whole_bytes
 from tensoryard.store.file_renew import remove_seen, renew
 from tensoryard.store.file_tags import Tags
 from tensoryard.store.keys import check_key
@@ -108,36 +108,18 @@ class FileStore:
     def append(self, key: str, data: bytes, *, at: int | None = None) -> int:
         """See `Store.append`. On a full disk the file keeps the length it had."""
         path = self._path(key)
-        with plain_errors(path, "appending"):
-            for _ in range(_TRIES):
-                try:
-                    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-                except FileNotFoundError:
-                    _make(os.path.dirname(path))
-                    continue
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX)
-                    before = os.fstat(fd)
-                    if before.st_nlink == 0:  # deleted or replaced while this waited for its turn
-                        continue
-                    start = whole_bytes(fd, before.st_size)
-                    if start != before.st_size:
-                        os.ftruncate(fd, start)
-                    if at is not None and start != at:
-                        if start == at + len(data) and os.pread(fd, len(data), at) == data:
-                            return at
-                        raise AlreadyExistsError(f"`{key}`: has {start} bytes, and not {at} to append to")
-                    note(fd, start, len(data))
-                    try:
-                        if os.write(fd, data) != len(data):
-                            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    except OSError:
-                        os.ftruncate(fd, start)
-                        raise
-                    return start
-                finally:
-                    os.close(fd)
-        raise _unsteady(path)
+        with plain_errors(path, "appending"), _at_end(key, path, os.O_CREAT) as (fd, start):
+            if at is not None and start != at:
+                if start == at + len(data) and os.pread(fd, len(data), at) == data:
+                    return at
+                raise AlreadyExistsError(f"`{key}`: has {start} bytes, and not {at} to append to")
+            return add(fd, start, data)
+
+    def claim(self, key: str, data: bytes, most_bytes: int) -> int | None:
+        """See `Store.claim`."""
+        path = self._path(key)
+        with plain_errors(path, "appending"), _at_end(key, path) as (fd, start):
+            return add(fd, start, data) if start + len(data) <= most_bytes else None
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """See `Store.read`."""
@@ -332,6 +314,32 @@ class FileStore:
                     raise StoreError(f"`{path}`: {os.strerror(error.errno)} when linking it", _NO_LINKS) from None
                 raise
         raise _unsteady(path)
+
+
+@contextmanager
+def _at_end(key: str, path: str, flags: int = 0) -> Iterator[tuple[int, int]]:
+    """A block whose turn it is to append: a descriptor, and where whole bytes end. Raises NotFoundError."""
+    for _ in range(_TRIES):
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise _absent(key) from None
+            _make(os.path.dirname(path))
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            before = os.fstat(fd)
+            if before.st_nlink == 0:  # deleted or replaced while this waited for its turn
+                continue
+            start = whole_bytes(fd, before.st_size)
+            if start != before.st_size:
+                os.ftruncate(fd, start)
+            yield fd, start
+            return
+        finally:
+            os.close(fd)
+    raise _unsteady(path)
 
 
 def _entry(key: str, status: os.stat_result) -> Entry:
