@@ -1,11 +1,17 @@
 """`tyard data`: what it says, what it gives programs, and what it refuses."""
 
 import json
+import os
+import pty
+import re
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from cli_runner import Tyard
 from tensoryard.cli.data import data
 from tensoryard.errors import TensoryardError
 from tensoryard.idx_data import FILES, write_idx
@@ -106,6 +112,33 @@ class TestCommand:
         monkeypatch.setenv("TYARD_WORKSPACE", str(tmp_path / "ws"))
         with pytest.raises(TensoryardError):
             CliRunner().invoke(data, arguments, catch_exceptions=False)
+
+
+def test_a_terminal_shows_a_bar_with_bytes_files_rate_and_what_remains(cli: Tyard) -> None:
+    write(cli.folder / "photos", {"a": "x" * 1_500_000, "b/c": "x" * 1_500_000})
+
+    shown = on_terminal(cli, "data", "upload", "photos")
+
+    drawn = [frame for frame in re.split(r"[\r\n]+", shown) if frame.startswith("Uploading")]
+    assert drawn, shown
+    assert re.fullmatch(r"Uploading \S+ 0\.0/3\.0 MB 0/2 files (\?|\S+ \wB/s) -:--:--\s*", drawn[0]), shown
+    assert re.fullmatch(r"Uploading \S+ 3\.0/3\.0 MB 2/2 files (\?|\S+ \wB/s) 0:00:00\s*", drawn[-1]), shown
+    assert shown.splitlines()[-1] == "Uploaded 2 files (3.0 MB) to `photos`"
+
+
+def on_terminal(cli: Tyard, *arguments: str) -> str:
+    """What a command wrote to a terminal of 120 columns, without colours."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (30, 120))
+    process = cli.start(*arguments, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    written = b""
+    with suppress(OSError):  # Linux's word for a terminal that nobody holds any more
+        while data := os.read(master, 65536):
+            written += data
+    os.close(master)
+    assert process.wait() == 0, written
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
 
 
 def read_names(folder: Path) -> list[str]:
