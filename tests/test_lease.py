@@ -1,12 +1,16 @@
 """One controller serves a target, of all that reach the store."""
 
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
+import msgspec
 import pytest
 
 from launching import wait_until
-from tensoryard.lease import Lease
+from tensoryard.errors import AlreadyExistsError, StoreError
+from tensoryard.lease import Lease, Term
 from tensoryard.store import Store, keys
 
 TERM_S = 1.5
@@ -59,19 +63,46 @@ def test_the_second_waits_until_the_first_gives_it_back(holders: Holders) -> Non
     assert holders.lost == []
 
 
-def test_another_takes_over_from_one_that_falls_silent_and_that_one_hears_of_it(holders: Holders) -> None:
-    """As a machine that was paused: its own next word comes too late."""
+def test_another_takes_over_from_one_whose_word_hangs_and_that_one_ends_while_it_hangs(holders: Holders) -> None:
+    """A store may take longer to answer, or to be given up, than a term is."""
     first = holders.lease()
     store, first._store = first._store, _Silent(first._store)  # type: ignore[assignment]
     first.acquire(holders.said.append)
     first._store.hold.clear()  # type: ignore[attr-defined]
     _, waiting = holders.acquire_beside()
+    wait_until(lambda: holders.lost, "the first hears of it")
     waiting.join(300)
     assert not waiting.is_alive()
     first._store.hold.set()  # type: ignore[attr-defined]
-    wait_until(lambda: holders.lost, "the first hears of it")
-    assert holders.lost == ["`gpucluster` is served by another controller now"]
+    assert holders.lost == [
+        f"`gpucluster` may be served by another controller now: the store has not answered for {TERM_S} s"
+    ]
     assert len(list(store.children(keys.lease("gpucluster")))) <= 6
+
+
+def test_a_holder_that_finds_its_next_term_taken_hears_of_it(holders: Holders) -> None:
+    """As a machine that was paused."""
+    holders.lease(LONG_S).acquire(holders.said.append)
+    number = max(keys.parse_numbered(name) or 0 for name in holders.store.children(keys.lease("gpucluster")))
+    term = msgspec.json.encode(Term("another"))
+    for taken in range(number + 1, number + 4):  # it may have come further meanwhile
+        with suppress(AlreadyExistsError):
+            holders.store.put(keys.numbered(keys.lease("gpucluster"), taken), term)
+    wait_until(lambda: holders.lost, "it hears of it")
+    assert holders.lost == ["`gpucluster` is served by another controller now"]
+
+
+def test_an_answer_that_got_lost_makes_no_term_longer(holders: Holders) -> None:
+    """Another counts from when the term was there, and not from when its holder learnt of it."""
+    lease = holders.lease(LONG_S)
+    assert lease._put(1)
+    first, lease._store = lease._store, _LosesAnAnswer(lease._store)  # type: ignore[assignment]
+    with pytest.raises(StoreError):
+        lease._put(2)
+    learnt_at = time.monotonic()
+    lease._store = first
+    assert lease._put(2)
+    assert lease._asked_at < learnt_at
 
 
 def test_of_many_that_begin_at_once_one_has_it(holders: Holders) -> None:
@@ -79,6 +110,17 @@ def test_of_many_that_begin_at_once_one_has_it(holders: Holders) -> None:
     wait_until(lambda: any(not thread.is_alive() for _, thread in started), "one has it")
     wait_until(lambda: len(holders.said) == 4, "the others wait")
     assert sum(not thread.is_alive() for _, thread in started) == 1
+
+
+class _LosesAnAnswer:
+    """A store that puts, and says that it could not."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, *args: object) -> object:
+        self._store.put(*args)  # type: ignore[arg-type]
+        raise StoreError("no answer")
 
 
 class _Silent:

@@ -3,7 +3,8 @@ Who serves a compute target: one controller at a time, of all that reach the sto
 
 A term is a numbered value, put if absent: whoever puts the next number has the next term. The holder puts one well
 before a term is over; another may do so only when it has seen no new one for as long as a term is, by its own clock,
-so that clocks need not agree. A holder that comes late finds its number taken, and ends.
+so that clocks need not agree. A holder that comes late finds its number taken, and ends; one whose word gets no
+answer ends by its own clock, a term after it asked for its last one, which is before anybody may take over.
 """
 
 import os
@@ -42,7 +43,12 @@ class Lease:
         self._term_s = term_s
         self._lost = lost
         self._ending = threading.Event()
+        self._over = threading.Lock()
         self._number = 0
+        # Which number was asked for last, and when for the first time: an answer to that may have got lost.
+        self._asking = (0, 0.0)
+        self._asked_at = 0.0  # for the term that is in force
+        self._trouble = f"the store has not answered for {term_s:g} s"
         self._thread: threading.Thread | None = None
         self.target = target
         self.holder = f"{socket.gethostname()} {os.getpid()} {os.urandom(4).hex()}"
@@ -67,6 +73,7 @@ class Lease:
             return
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._thread.start()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def release(self) -> None:
         """Give it back, so that the next controller need not wait."""
@@ -92,26 +99,35 @@ class Lease:
         """Called while it waits; what it raises ends the waiting."""
 
     def _keep(self) -> None:
-        known_at = time.monotonic()
         while not self._ending.wait(self._term_s / 3):
             try:
                 if not self._put(self._number + 1):
-                    self._lost(f"`{self.target}` is served by another controller now")
-                    return
-                known_at = time.monotonic()
+                    self._lose(f"`{self.target}` is served by another controller now")
             except StoreError as error:
-                if time.monotonic() - known_at > self._term_s:
-                    self._lost(f"`{self.target}` may be served by another controller now: {error.message}")
-                    return
+                self._trouble = error.message
+
+    def _watch(self) -> None:
+        """Beside `_keep`, which may wait for an answer for longer than a term."""
+        while not self._ending.wait(max(0.0, self._asked_at + self._term_s - time.monotonic())):
+            if time.monotonic() >= self._asked_at + self._term_s:
+                self._lose(f"`{self.target}` may be served by another controller now: {self._trouble}")
+
+    def _lose(self, reason: str) -> None:
+        if self._over.acquire(blocking=False):  # and never let go: it is said once
+            self._ending.set()
+            self._lost(reason)
 
     def _put(self, number: int, *, over: bool = False) -> bool:
         """Whether a term is ours now."""
+        if self._asking[0] != number:
+            self._asking = (number, time.monotonic())
         try:
             self._store.put(keys.numbered(self._prefix, number), msgspec.json.encode(Term(self.holder, over)))
         except AlreadyExistsError:
             # Our own, if the answer to an earlier try was lost.
-            return self._term(number) == Term(self.holder, over)
-        self._number = number
+            if self._term(number) != Term(self.holder, over):
+                return False
+        self._number, self._asked_at = self._asking
         with suppress(StoreError):
             self._store.delete(keys.numbered(self._prefix, number - KEPT_TERMS))
         return True
