@@ -35,7 +35,7 @@ class Counting:
         self.lock = threading.Lock()
 
     def __call__(self, name: str, arguments: tuple[Any, ...]) -> None:
-        if "/requests/" in str(arguments[:1]) or name == "local_path" or not (self.all or name in self.CHANGES):
+        if "requests/" in str(arguments[:1]) or name == "local_path" or not (self.all or name in self.CHANGES):
             return
         with self.lock:
             self.last -= 1

@@ -19,6 +19,7 @@ from tensoryard.driver import CanceledError, RunDriver
 from tensoryard.environment import EnvironmentBuilder
 from tensoryard.errors import CorruptRecordError, StoreError, TensoryardError
 from tensoryard.run import RunRecord
+from tensoryard.run_requests import RunRequests
 from tensoryard.scheduler import Scheduler
 from tensoryard.store import is_folder, keys
 from tensoryard.targets import LOCAL, SERVED_HERE, scheduler_of
@@ -53,6 +54,7 @@ class Controller:
         self.scheduler = scheduler
         self.builder = builder
         self.pace = FOLDER if is_folder(workspace.store) else REMOTE
+        self.requests = RunRequests(workspace.store)
         # Runs whose store failed for all of the pace's patience, and when each is tried again: a disk may be
         # full for an hour, and the controller of a cluster has no successor that would take them up.
         self.put_off: dict[str, float] = {}
@@ -116,6 +118,7 @@ class Controller:
             last_try = failing_since is not None and began - failing_since > self.pace.patience_seconds
             try:
                 self._drive_to_end(run, in_line, last_try=last_try)
+                self.requests.clear(run_id)
                 self.workspace.store.delete(keys.queued(self.queue, run_id))
                 return
             except Exception as error:
@@ -137,7 +140,7 @@ class Controller:
                 pause = min(pause * 2, longest)
 
     def _drive_to_end(self, run: RunRecord, in_line: threading.Event, *, last_try: bool) -> None:
-        driver = RunDriver(self.workspace, self.scheduler, self.builder, run, in_line)
+        driver = RunDriver(self.workspace, self.scheduler, self.builder, run, self.requests, in_line)
         try:
             driver.drive()
         except CanceledError:

@@ -1,19 +1,18 @@
 """One run, taken from wherever its events say that it stands to its end."""
 
 import shutil
-import sys
 import threading
 import time
 from pathlib import Path
 
 from tensoryard import outputs, preparing
 from tensoryard.environment import EnvironmentBuilder, interruption
-from tensoryard.errors import StoreError, TensoryardError
+from tensoryard.errors import TensoryardError
 from tensoryard.mirror import Mirror
 from tensoryard.render import Placement
 from tensoryard.run import ENDS, NOT_STARTED, RunRecord
+from tensoryard.run_requests import RunRequests
 from tensoryard.scheduler import GRACE_SECONDS, Phase, Scheduler
-from tensoryard.store import is_folder
 from tensoryard.verdict import verdict
 from tensoryard.workspace import Workspace
 
@@ -24,8 +23,9 @@ WAITING_SECONDS = 0.25  # hundreds of runs may wait, and the machine is for thos
 LOOKS_A_SECOND = 500
 # Supervisors kill at once when told so; those that have not by now hang, and are killed from here.
 HUNG_SECONDS = 5.0
-# What a look at a store costs that is not a folder, and how soon a person wants to be heard.
+# How soon a person wants to be heard, where a look at the store is a request; a run that waits has nothing to lose.
 ASK_SECONDS = 1.0
+ASK_WAITING_SECONDS = 5.0
 
 
 class CanceledError(Exception):
@@ -45,6 +45,7 @@ class RunDriver:
         scheduler: Scheduler,
         builder: EnvironmentBuilder,
         run: RunRecord,
+        requests: RunRequests,
         in_line: threading.Event,
     ) -> None:
         self.in_line = in_line
@@ -56,7 +57,7 @@ class RunDriver:
         # As it lies here: nothing that the tasks leave has to come back from the store to be judged.
         self.worked_on = RunRecord(workspace.work, run.id)
         self.mirror = Mirror(run, self.folder)
-        self.requests = _Requests(run)
+        self.requests = requests
         self.said: str | None = None  # what the scheduler ended the run for
         run.mend()
         self.state = run.state()
@@ -156,8 +157,11 @@ class RunDriver:
             log.write(line.rstrip("\n").encode() + b"\n")
         self._stop_if_canceled()
 
+    def _asked_for(self, name: str, within_s: float) -> bool:
+        return self.requests.made(self.run.id, name, within_s)
+
     def _stop_if_canceled(self) -> None:
-        if self.requests.made("cancel"):
+        if self._asked_for("cancel", ASK_SECONDS):
             raise CanceledError
 
     def _write_launch_files(self, placement: Placement) -> None:
@@ -176,11 +180,12 @@ class RunDriver:
         self.in_line.set()
         stopping, kill_asked_at = False, None
         since = time.monotonic()
+        within_s = ASK_SECONDS
         while True:
-            if not stopping and self.requests.made("cancel"):
+            if not stopping and self._asked_for("cancel", within_s):
                 stopping = True
                 self.scheduler.stop(self.run.id, self.folder, kill=False)
-            if kill_asked_at is None and self.requests.made("kill"):
+            if kill_asked_at is None and self._asked_for("kill", within_s):
                 kill_asked_at = time.monotonic()
                 self.scheduler.stop(self.run.id, self.folder, kill=True)
             seen = self.scheduler.poll(self.run.id, self.folder)
@@ -199,7 +204,8 @@ class RunDriver:
                 self.scheduler.sweep(self.run.id, self.folder)
             eased = min(max(POLL_SECONDS, (time.monotonic() - since) / 100), POLL_LATER_SECONDS)
             # All drivers of a controller together look no oftener than that: a thousand runs may wait for days.
-            pause = WAITING_SECONDS if seen.phase is Phase.WAITING else eased
+            waits = seen.phase is Phase.WAITING
+            pause, within_s = (WAITING_SECONDS, ASK_WAITING_SECONDS) if waits else (eased, ASK_SECONDS)
             time.sleep(max(pause, threading.active_count() / LOOKS_A_SECOND))
 
     def _conclude(self) -> None:
@@ -227,27 +233,3 @@ class RunDriver:
 def _kept_here(folder: Path) -> Path:
     """Marks a folder that holds what the store could not be given."""
     return folder / "launch" / "kept-here"
-
-
-class _Requests:
-    """What clients have asked of a run. A store that is no folder is asked seldom, and may be away meanwhile."""
-
-    def __init__(self, run: RunRecord) -> None:
-        self.run = run
-        self._folder = is_folder(run.store)
-        self._found: set[str] = set()
-        self._asked_at: dict[str, float] = {}
-
-    def made(self, name: str) -> bool:
-        if self._folder:
-            return self.run.requested(name)
-        now = time.monotonic()
-        if name not in self._found and now - self._asked_at.get(name, -ASK_SECONDS) >= ASK_SECONDS:
-            try:
-                if self.run.requested(name):
-                    self._found.add(name)
-            except StoreError as error:
-                # The tasks need no store: they go on, and whoever asks for their end cannot reach it either.
-                print(f"{self.run.id}: {error.message}", file=sys.stderr, flush=True)
-            self._asked_at[name] = time.monotonic()
-        return name in self._found

@@ -201,10 +201,7 @@ class RunRecord:
         """Ask the controller to stop the run; kill: without the 10 s that a script has to end by itself."""
         for name in ("cancel", "kill") if kill else ("cancel",):
             with suppress(AlreadyExistsError):
-                self.store.put(self.key(f"requests/{name}"), b"")
-
-    def requested(self, name: str) -> bool:
-        return self.store.stat(self.key(f"requests/{name}")) is not None
+                self.store.put(keys.requested(self.id, name), b"")
 
     def task_results(self) -> dict[str, dict[str, Any]]:
         """tasks/<task>.json of every task that has ended, by task name."""

@@ -5,6 +5,7 @@ import re
 from tensoryard.errors import UsageError
 
 QUEUE = "queue/"
+REQUESTS = "requests/"
 RUNS = "runs/"
 MODELS = "models/"
 DATA = "data/"
@@ -74,6 +75,11 @@ def run(run: str, name: str = "") -> str:
 
 def queued(target: str, run: str = "") -> str:
     return f"{QUEUE}{target}/{run}"
+
+
+def requested(run: str, name: str) -> str:
+    """What a client asks of a run that has not ended; of all runs in one place, so that one look finds them."""
+    return f"{REQUESTS}{run}/{name}"
 
 
 def lease(target: str) -> str:
