@@ -1,19 +1,25 @@
 """
 What Tensoryard adds to Slurm, on a real one of three simulated nodes on this machine; as root.
 
-    python tests/benchmarks/bench_slurm.py [--repeats 9] [--runs 200] [--waiting 1000] [--files 100000]
+    python tests/benchmarks/bench_slurm.py [--repeats 9] [--runs 200] [--waiting 1000] [--files 100000] [--blob]
 
 - from `tyard run` to a job that sbatch took, environment cached (budget 1 s)
 - from the start of the batch script to train.py's first line, beside an sbatch script written by hand (budget 0.3 s)
 - so many runs queued at once and seen to their end: squeue calls (budget: one a poll), the controller's peak memory
 - the controller's memory with so many runs that wait (budget 150 MiB with 1,000)
 - a run that leaves so many small outputs, and how long they take to list
+
+With --blob the runs are kept on blob storage, as those of a workspace on Azure are: Azurite, behind a proxy that
+counts the requests. The first two are of a folder all the same, where the command line needs no sign-in. 0 leaves one
+out.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import re
+import secrets
 import statistics
 import subprocess
 import sys
@@ -29,6 +35,8 @@ from services.slurm import SlurmCluster  # noqa: E402
 from tensoryard.environment.spec import environment_spec  # noqa: E402
 from tensoryard.environment.venv import VenvBuilder  # noqa: E402
 from tensoryard.slurm_target import SlurmOptions, SlurmTarget  # noqa: E402
+from tensoryard.store import Store  # noqa: E402
+from tensoryard.targets import queue_name  # noqa: E402
 
 # Seconds since the batch script began: by its process, the one whose parent is slurmstepd.
 FIRST_LINE = """
@@ -51,19 +59,83 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--waiting", type=int, default=1000)
     parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--blob", action="store_true")
     given = parser.parse_args()
     cluster = SlurmCluster()
+    blob = Blob() if given.blob else None
     os.environ |= {"SLURM_CONF": str(cluster.conf), "PATH": cluster.environ["PATH"]}
     try:
         with tempfile.TemporaryDirectory() as work:
             # Slurm looks at a queue that was empty for long in its own time.
             cluster.run("srun", "true")
-            accepted_and_first_line(Path(work), cluster, given.repeats)
-            many(Path(work), cluster, given.runs)
-            waiting(Path(work), cluster, given.waiting)
-            many_files(Path(work), given.files)
+            if given.repeats:
+                accepted_and_first_line(Path(work), cluster, given.repeats)
+            if given.runs:
+                many(a_yard(Path(work) / "many", blob), cluster, given.runs)
+            if given.waiting:
+                waiting(a_yard(Path(work) / "waiting", blob), cluster, given.waiting, blob)
+            if given.files:
+                many_files(a_yard(Path(work) / "files", blob), given.files)
     finally:
         cluster.close()
+        if blob:
+            blob.close()
+
+
+class Blob:
+    """An emulator, and a proxy before it that counts what is asked."""
+
+    def __init__(self) -> None:
+        from services.azurite import Azurite
+        from services.faulty import Faulty
+
+        self._emulator = Azurite()
+        self.network = Faulty(self._emulator.endpoint)
+
+    def store(self) -> Store:
+        """An empty one."""
+        from azure.core.credentials import AzureNamedKeyCredential
+        from azure.storage.blob import BlobServiceClient
+
+        from services.azurite import ACCOUNT, KEY
+        from tensoryard.settings import AzureContainers
+        from tensoryard.store.blob import BlobStore
+        from tensoryard.store.blob_account import API_VERSION, BlobAccount
+
+        word, credential = secrets.token_hex(4), AzureNamedKeyCredential(ACCOUNT, KEY)
+        names = {kind: f"{kind}-{word}" for kind in ("data", "runs", "models")}
+        with BlobServiceClient(self._emulator.endpoint, credential, api_version=API_VERSION) as service:
+            for name in names.values():
+                service.create_container(name)
+        endpoint = self.network.endpoint
+        return BlobStore(BlobAccount(endpoint=endpoint, containers=AzureContainers(**names), credential=credential))
+
+    def close(self) -> None:
+        self.network.close()
+        self._emulator.close()
+
+
+def a_yard(folder: Path, blob: Blob | None) -> Yard:
+    folder.mkdir()
+    return Yard(folder, blob.store() if blob else None)
+
+
+def submit(yard: Yard, count: int, script: str, target: SlurmTarget) -> None:
+    """
+    Queue so many runs, by another process.
+
+    The controller is forked from this one, and obstore cannot be used in what is forked from a process that used it.
+    """
+
+    def work() -> None:
+        for _ in range(count):
+            yard.submit(script, compute_target=target)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    yard.target = queue_name(target)
 
 
 def accepted_and_first_line(work: Path, cluster: SlurmCluster, repeats: int) -> None:
@@ -91,13 +163,10 @@ def accepted_and_first_line(work: Path, cluster: SlurmCluster, repeats: int) -> 
     print(f"by hand {statistics.median(theirs):.3f} s", flush=True)
 
 
-def many(work: Path, cluster: SlurmCluster, count: int) -> None:
-    (work / "many").mkdir()
-    yard = Yard(work / "many")
+def many(yard: Yard, cluster: SlurmCluster, count: int) -> None:
     target = SlurmTarget(SlurmOptions(skip_directives=("exclusive", "mem")))
     began = time.monotonic()
-    for _ in range(count):
-        yard.submit("open('outputs/done', 'w').write('x')", compute_target=target)
+    submit(yard, count, "open('outputs/done', 'w').write('x')", target)
     queued = time.monotonic() - began
     cluster.forget_asked()
     began = time.monotonic()
@@ -114,18 +183,17 @@ def many(work: Path, cluster: SlurmCluster, count: int) -> None:
     )
 
 
-def waiting(work: Path, cluster: SlurmCluster, count: int) -> None:
-    (work / "waiting").mkdir()
-    yard = Yard(work / "waiting")
+def waiting(yard: Yard, cluster: SlurmCluster, count: int, blob: Blob | None) -> None:
     cluster.run("scontrol", "update", "partition=main", "state=down")
-    for _ in range(count):
-        yard.submit("pass", compute_target=ON_SLURM)
+    submit(yard, count, "pass", ON_SLURM)
     process = yard.start_controller()
     began = time.monotonic()
     wait_until(lambda: len(cluster.jobs()) == count, "all jobs wait")
     took = time.monotonic() - began
     time.sleep(10)
     cluster.forget_asked()
+    if blob:
+        blob.network.again(lambda asked: None)
     before = cpu_s(process.pid)
     time.sleep(30)
     used = (cpu_s(process.pid) - before) / 30
@@ -133,7 +201,8 @@ def waiting(work: Path, cluster: SlurmCluster, count: int) -> None:
     print(
         f"{count} runs that wait: submitted in {took:.1f} s; controller {memory} MiB, {used:.0%} of a core, ", end=""
     )
-    print(f"{cluster.asked().get('REQUEST_JOB_INFO', 0)} squeue in 30 s", flush=True)
+    requests = f", {len(blob.network.seen)} requests to the store" if blob else ""
+    print(f"{cluster.asked().get('REQUEST_JOB_INFO', 0)} squeue{requests} in 30 s", flush=True)
     process.kill()
     process.join()
     cluster.run("scancel", "--user=root")
@@ -141,9 +210,7 @@ def waiting(work: Path, cluster: SlurmCluster, count: int) -> None:
     cluster.wait_until_idle()
 
 
-def many_files(work: Path, count: int) -> None:
-    (work / "files").mkdir()
-    yard = Yard(work / "files")
+def many_files(yard: Yard, count: int) -> None:
     run = yard.run(f"for n in range({count}): open(f'outputs/{{n}}', 'x').close()", compute_target=ON_SLURM)
     seconds = {span.stage: span.seconds for span in run.state().stages}
     listed = run.outputs()

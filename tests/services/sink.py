@@ -2,8 +2,9 @@
 What answers like blob storage, as fast as this machine moves bytes, and keeps of large values their sizes only.
 
 For benchmarks: it shows what a client can do where the emulator cannot, which works on one core and computes a
-checksum of each block in JavaScript. Values of 1 MiB or more are taken for the pattern that `content` gives, so that
-what comes back can be checked. Signatures and conditions are not looked at; a listing has everything on one page.
+checksum of each block in JavaScript. Values of 1 MiB or more are taken for the pattern that `content` gives, or for
+zeros where they begin so, so that what comes back can be checked. Signatures and conditions are not looked at; a
+listing has everything on one page.
 """
 
 import re
@@ -20,6 +21,7 @@ from services.server import Server
 _MIB = 1 << 20
 _PERIOD = 256
 _PATTERN = bytes(range(_PERIOD)) * (2 * _MIB // _PERIOD)
+_ZEROS = bytes(2 * _MIB)
 _WHEN = "Mon, 23 Nov 2026 17:00:00 GMT"
 _ABOUT = (
     f'ETag: "0x8DE"\r\nLast-Modified: {_WHEN}\r\nx-ms-blob-type: BlockBlob\r\nx-ms-blob-append-offset: 0\r\n'
@@ -50,15 +52,20 @@ def content(size_bytes: int) -> bytes:
 
 
 class _Blobs:
-    """Sizes by path, small values themselves, and sizes of blocks that no list names yet."""
+    """Sizes by path, small values themselves, which are zeros, and sizes of blocks that no list names yet."""
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
         self.small: dict[str, bytes] = {}
+        self.zeros: set[str] = set()
+        self._same: dict[bytes, bytes] = {}
         self.blocks: dict[tuple[str, str], int] = {}
 
     def put(self, path: str, asked: dict[str, list[str]], size_bytes: int, body: bytes) -> None:
+        """body: all of a small value, the beginning of a large one."""
         what = asked.get("comp", [""])[0]
+        if size_bytes >= _MIB and body.startswith(b"\0\0"):
+            self.zeros.add(path)
         if what == "block":
             self.blocks[path, asked["blockid"][0]] = size_bytes
         elif what == "blocklist":
@@ -70,7 +77,7 @@ class _Blobs:
         elif not what and "restype" not in asked:
             self.sizes[path] = size_bytes
             if size_bytes < _MIB:
-                self.small[path] = body
+                self.small[path] = self._same.setdefault(body, body)
 
     def listed(self, container: str, prefix: str) -> bytes:
         start = f"{container}/{prefix}"
@@ -126,7 +133,8 @@ def _serve(client: socket.socket, blobs: _Blobs, wait_s: float, pace: _Pace) -> 
             count = client.recv_into(buffer[: min(left, _MIB)])
             if not count:
                 return
-            body += bytes(buffer[:count]) if kept else b""
+            if kept or not body:
+                body += bytes(buffer[: count if kept else 2])
             left -= count
             pace.passed(count)
         time.sleep(wait_s)
@@ -165,10 +173,13 @@ def _answer(
         _say(client, "200 OK", blobs.sizes[path])
     else:
         wanted = headers.get("x-ms-range") or headers.get("range") or ""
-        _give(client, pace, blobs.sizes[path], blobs.small.get(path), wanted)
+        large = _ZEROS if path in blobs.zeros else _PATTERN
+        _give(client, pace, blobs.sizes[path], blobs.small.get(path), large, wanted)
 
 
-def _give(client: socket.socket, pace: _Pace, size_bytes: int, small: bytes | None, wanted: str) -> None:
+def _give(
+    client: socket.socket, pace: _Pace, size_bytes: int, small: bytes | None, large: bytes, wanted: str
+) -> None:
     found = re.match(r"bytes=(\d+)-(\d*)", wanted)
     start = int(found[1]) if found else 0
     end = min(int(found[2]) + 1, size_bytes) if found and found[2] else size_bytes
@@ -177,7 +188,7 @@ def _give(client: socket.socket, pace: _Pace, size_bytes: int, small: bytes | No
     if small is not None:
         client.sendall(small[start:end])
         return
-    pattern = memoryview(_PATTERN)[start % _PERIOD :][:_MIB]
+    pattern = memoryview(large)[start % _PERIOD :][:_MIB]
     for at in range(start, end, _MIB):
         client.sendall(pattern[: end - at])
         pace.passed(min(_MIB, end - at))
