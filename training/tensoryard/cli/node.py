@@ -159,9 +159,11 @@ class _told:  # noqa: N801 - reads as a function
         text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} [{os.getpid()}] {' '.join(line.split())}\n"
         click.echo(text, err=True, nl=False)
         if self._path is not None:
+            from tensoryard.nodes.kept import append
+
             # A full disk or a missing folder keeps no machine from being started or deleted.
-            with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
-                file.write(text)
+            with suppress(OSError):
+                append(self._path, text)
 
 
 def _for_jobs() -> str:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tensoryard.nodes.kept import opened
+
 
 class Busy(Exception):  # noqa: N818 - no error of its own: told as the reason of a node
     """Another program held the lock until the time was over."""
@@ -54,8 +56,7 @@ def held(path: Path, until: Deadline, look_s: float = 0.2) -> Iterator[None]:
 
     Raises Busy when another held it until the deadline.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with opened(path) as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

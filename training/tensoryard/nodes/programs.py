@@ -3,17 +3,14 @@ What Slurm's programs do: start the machines of nodes, stop them, tell of those 
 does not agree. Every one may be cut off at any line and called again.
 """
 
-import json
-import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from tensoryard.nodes import REASON, Machine, Machines, Problem, cluster_of, slurm
 from tensoryard.nodes.examine import KEPT_DOWN, LIMITS, Finding, Limits, examine
+from tensoryard.nodes.kept import read, write
 
 # A machine of a GPU is paid for while it fails to come up: after that many times in a row a person has to look.
 _MOST_FAILURES = 3
@@ -44,11 +41,11 @@ class Programs:
             # A job may have been canceled meanwhile, and its node be on its way down by itself.
             waiting = {node.name for node in self._nodes() if "POWERING_UP" in node.flags}
             self._down({name: problem.words for name, problem in problems.items() if name in waiting})
-        known = _read(self._refusals)
+        known = read(self._refusals)
         refused = {name: words for name, words in known.items() if name not in names}
         refused |= {name: problem.words for name, problem in problems.items()}
         if refused != known:
-            _write(self._refusals, refused)
+            write(self._refusals, refused)
         return problems
 
     def suspend(self, names: Sequence[str]) -> bool:
@@ -65,8 +62,8 @@ class Programs:
         """Tell why nodes did not come up in time, and delete their machines."""
         machines = {machine.node: machine for machine in self._machines.all() if machine.node in names}
         # Slurm comes to these too at its ResumeTimeout, and has then put its own reason in the place of ours.
-        refused = {name: words for name, words in _read(self._refusals).items() if name not in machines}
-        failures = _read(self._failures)
+        refused = {name: words for name, words in read(self._refusals).items() if name not in machines}
+        failures = read(self._failures)
         reasons = {}
         for name in names:
             if name in refused:
@@ -74,7 +71,7 @@ class Programs:
                 continue
             failures[name] = failures.get(name, 0) + 1
             reasons[name] = _why_it_never_came_up(machines.get(name))
-        _write(self._failures, failures)
+        write(self._failures, failures)
         self.suspend(names)
         kept = {name for name in names if name not in refused and failures[name] >= _MOST_FAILURES}
         for name in kept:
@@ -84,16 +81,19 @@ class Programs:
 
     def reconcile(self) -> list[Finding]:
         """Put right what no person has to decide. Returns what was found."""
-        findings = self.look()
+        findings, nodes = self._compare()
+        self._forget({node.name for node in nodes if node.up})
         self.repair([finding for finding in findings if finding.safe])
         return findings
 
     def look(self) -> list[Finding]:
-        """What does not agree now."""
+        """What does not agree now. Nothing is written, so that anybody may look."""
+        return self._compare()[0]
+
+    def _compare(self) -> tuple[list[Finding], list[slurm.SlurmNode]]:
         machines = self._machines.all()
         nodes = self._nodes()
-        self._forget({node.name for node in nodes if node.up})
-        return examine(machines, nodes, time.time(), self._limits)
+        return examine(machines, nodes, time.time(), self._limits), nodes
 
     def repair(self, findings: Sequence[Finding]) -> None:
         """Do what findings say, one kind after the other."""
@@ -146,23 +146,9 @@ class Programs:
 
     def _forget(self, names: set[str]) -> None:
         """Nodes that came up have not failed in a row."""
-        failures = _read(self._failures)
+        failures = read(self._failures)
         if failures.keys() & names:
-            _write(self._failures, {name: count for name, count in failures.items() if name not in names})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What is known of nodes, by their names."""
-    with suppress(OSError, ValueError):
-        return dict(json.loads(path.read_text()))
-    return {}
-
-
-def _write(path: Path, known: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(known, sort_keys=True))
-    draft.replace(path)
+            write(self._failures, {name: count for name, count in failures.items() if name not in names})
 
 
 def _why_it_never_came_up(machine: Machine | None) -> str:
