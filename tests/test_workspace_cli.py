@@ -189,8 +189,12 @@ def test_a_cluster_is_shown_as_the_workspace_knows_it_where_slurm_cannot_be_aske
     assert {"nodes", "up", "jobs", "compute_targets"} < slurm_has
     _, talk = here.both("cluster", "show", "gpuclutser", code=1)
     assert "did you mean `gpucluster`?" in talk
-    _, talk = here.both("cluster", "nodes", "gpucluster", code=1)
-    assert "`squeue` is not on this machine's PATH" in talk
+    for words in ("cluster nodes", "cluster scale gpucluster --nodes 2", "doctor --cluster --repair"):
+        _, talk = here.both(*words.split(), code=1)
+        assert (
+            f"error: tyard {words}: only `{azure['head']['name']}`, the head of `tensoryard`, can ask Slurm" in talk
+        )
+        assert f"--command-id RunShellScript --scripts 'tyard {words}'" in talk
 
 
 def test_whoever_is_not_signed_in_is_told_how(here: Tyard, signed_in: SignedIn) -> None:

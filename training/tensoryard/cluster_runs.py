@@ -3,7 +3,7 @@
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from tensoryard.errors import NotFoundError
+from tensoryard.errors import NotFoundError, SchedulerError
 from tensoryard.scheduler.slurm_cluster import JobView
 from tensoryard.store import keys
 
@@ -11,11 +11,30 @@ if TYPE_CHECKING:
     from tensoryard.settings import AzureCluster
     from tensoryard.workspace import Workspace
 
+_ADMIN = "tyard"  # as infra/names.py calls the account on heads
+
 
 def away(workspace: "Workspace") -> "dict[str, AzureCluster]":
     """The clusters of a workspace on Azure, by name, where Slurm's commands are not: they are on its head."""
     azure = workspace.settings().azure
     return azure.clusters if azure is not None and shutil.which("squeue") is None else {}
+
+
+def check_on_head(workspace: "Workspace", command: str) -> None:
+    """
+    See that Slurm can be asked here.
+
+    Raises SchedulerError, with how to run the command there, where a workspace on Azure has Slurm on its head only.
+    """
+    if not away(workspace):
+        return
+    azure = workspace.settings().azure
+    assert azure is not None
+    there = f"az vm run-command invoke --resource-group {azure.resource_group} --name {azure.head.name}"
+    there += f" --command-id RunShellScript --scripts '{command}'"
+    if azure.head.public_address:
+        there = f"ssh {_ADMIN}@{azure.head.public_address} {command}"
+    raise SchedulerError(f"{command}: only `{azure.head.name}`, the head of `{azure.name}`, can ask Slurm", there)
 
 
 def runs_of(workspace: "Workspace", name: str) -> list[JobView]:

@@ -90,10 +90,13 @@ def nodes(name: str | None, as_json: bool) -> None:
       tyard cluster nodes gpucluster --json
     """
     from tensoryard.cli.tables import print_json, print_table
+    from tensoryard.cluster_runs import check_on_head
     from tensoryard.scheduler.slurm_cluster import named_cluster, nodes_of
     from tensoryard.workspace import Workspace
 
-    found = nodes_of(named_cluster(name, Workspace.from_config()) if name else None)
+    workspace = Workspace.from_config()
+    check_on_head(workspace, "tyard cluster nodes")
+    found = nodes_of(named_cluster(name, workspace) if name else None)
     if as_json:
         print_json([node._asdict() for node in found])
         return

@@ -94,9 +94,11 @@ def scale(
 
 def _have_now(workspace: "Workspace", name: str, count: int, as_json: bool) -> None:
     from tensoryard.cli.tables import print_json
+    from tensoryard.cluster_runs import check_on_head
     from tensoryard.nodes.ahead import have_nodes
     from tensoryard.scheduler.slurm_cluster import answered, named_cluster
 
+    check_on_head(workspace, f"tyard cluster scale {name} --nodes {count}")
     found = named_cluster(name, workspace)
     moved = answered(lambda: have_nodes(name, found.nodes, count))
     if as_json:

@@ -44,6 +44,10 @@ class ClusterFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_cluster(*, repair: bool, as_json: bool) -> bool:
     """Prints what is wrong with the cluster; whether nothing is, or all of it was repaired."""
+    from tensoryard.cluster_runs import check_on_head
+    from tensoryard.workspace import Workspace
+
+    check_on_head(Workspace.from_config(), f"tyard doctor --cluster{' --repair' * repair}")
     found = [*_of_head(), *_of_nodes(repair)]
     if as_json:
         print_json(found)
