@@ -25,23 +25,24 @@ FIXED = [
     "storageProfile.imageReference",
     "storageProfile.osDisk.managedDisk",
     "zones",
+    "tags.share",
 ]
 """
-What Azure never changes on a machine. A change of it, such as a new release's boot data, is a new head: it has no
-state that the store does not have, and keeps its private address.
+What Azure never changes on a machine, and the share, which a head mounts before it has runs of its own. A change of
+it, such as a new release's boot data, is a new head: it keeps its private address, and what lay on the old one's disk
+is gone: Slurm's queue and, without a share, the environments and the outputs of runs that have not ended.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadArgs:
     """
-    image: one of machine.HEAD_IMAGES; subnet: ARM id; address: private, in it; public: whether it gets a public
-    address too; facts: what it is told, clusters: of each compute target.
+    subnet: ARM id; address: private, in it; public: whether it gets a public address too; facts: what it is told,
+    clusters: of each compute target; share: NFS share for the folder of runs, None for its own disk.
     """
 
     place: Place
     size: Size
-    image: tuple[str, str, str]
     computer_name: str
     subnet: pulumi.Output[str]
     address: str
@@ -51,6 +52,7 @@ class HeadArgs:
     ssh_public_key: str | None
     zones: tuple[str, ...]
     encryption_at_host: bool
+    share: str | None
 
 
 class Head(pulumi.ComponentResource):
@@ -97,7 +99,7 @@ class Head(pulumi.ComponentResource):
             "head",
             resource_group_name=place.group,
             location=place.location,
-            tags=place.tags,
+            tags={**place.tags, **({"share": args.share} if args.share else {})},
             zones=zone,
             hardware_profile=compute.HardwareProfileArgs(vm_size=args.size.name),
             identity=compute.VirtualMachineIdentityArgs(
@@ -111,7 +113,7 @@ class Head(pulumi.ComponentResource):
             ),
             user_data=told,
             storage_profile=compute.StorageProfileArgs(
-                image_reference=machine.image(args.image),
+                image_reference=machine.image(machine.HEAD_IMAGE),
                 os_disk=compute.OSDiskArgs(
                     create_option="FromImage",
                     delete_option="Delete",

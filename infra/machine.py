@@ -10,30 +10,16 @@ from infra.no_login_key import no_login_key
 # Ubuntu with NVIDIA's driver, CUDA and NCCL built in; generation 2 only. The plain generation 1 image has none of it.
 # Source: https://github.com/Azure/azhpc-images; sku names of Canonical's images: `az vm image list-skus`
 IMAGES = {
-    "ubuntu-hpc-2204": ("microsoft-dsvm", "ubuntu-hpc", "2204"),
     "ubuntu-hpc-2404": ("microsoft-dsvm", "ubuntu-hpc", "2404"),
-    "ubuntu-2204-gen1": ("Canonical", "0001-com-ubuntu-server-jammy", "22_04-lts"),
+    "ubuntu-2404-gen1": ("Canonical", "ubuntu-24_04-lts", "server-gen1"),
 }
-HEAD_IMAGES = {
-    "22.04": ("Canonical", "0001-com-ubuntu-server-jammy", "22_04-lts-gen2"),
-    "24.04": ("Canonical", "ubuntu-24_04-lts", "server"),
-}
-GENERATION_1 = frozenset({"ubuntu-2204-gen1"})
-
-
-def head_image(node_images: tuple[str, ...]) -> tuple[str, str, str]:
-    """
-    The head's image: the Ubuntu release of its nodes, the newest where they differ.
-
-    Slurm comes from the release, and slurmctld speaks to a slurmd of its own version or of the two before.
-    Source: https://slurm.schedmd.com/upgrades.html
-    """
-    return HEAD_IMAGES["24.04" if "ubuntu-hpc-2404" in node_images else "22.04"]
-
-
-def is_new(image: tuple[str, str, str]) -> bool:
-    """Whether a head's image is of the newest release, whose Slurm takes no settings that older ones need."""
-    return image == HEAD_IMAGES["24.04"]
+HEAD_IMAGE = ("Canonical", "ubuntu-24_04-lts", "server")
+"""
+Of the release that the nodes' images are of: Slurm comes from it, and so does the C library of what is compiled on
+the head for nodes. 22.04 is not offered: its Slurm, 21.08, only knows control groups v1, and it boots with v2.
+Source: https://slurm.schedmd.com/cgroup_v2.html
+"""
+GENERATION_1 = frozenset({"ubuntu-2404-gen1"})
 
 
 def image(reference: tuple[str, str, str]) -> compute.ImageReferenceArgs:

@@ -32,6 +32,12 @@ PROGRAMS = "/usr/local/sbin/tyard"
 NODE_IMAGES = "/mnt/tensoryard/images"
 """Where a node keeps images of runs: on its temp disk where it has one, which Azure's images mount at /mnt."""
 
+NFS_OPTIONS = "hard,noatime,actimeo=1"
+"""
+Of the folder of runs: what one machine writes, others see within a second; by default NFS keeps names and sizes for
+up to a minute. No version: client and server agree on the newest, which is 4.1 on Azure Files.
+"""
+
 Kind = Literal["head", "worker"]
 
 
@@ -61,6 +67,7 @@ class Context:
     secret: str = MUNGE_SECRET
     admin: str = ADMIN
     node_images: str = NODE_IMAGES
+    nfs_options: str = NFS_OPTIONS
 
 
 def _script(name: str) -> File:
@@ -87,9 +94,11 @@ _MUNGE = (
 _NAMESPACES = File(path="/etc/sysctl.d/60-tensoryard.conf", template="namespaces.conf.j2")
 # Images are built by a user who is not root, which takes uidmap and, below kernel 5.13, fuse-overlayfs.
 _BUILDS_IMAGES = ("buildah", "uidmap", "fuse-overlayfs")
+# Environments are built on the head, and Horovod's wheel is compiled there.
+_COMPILES_HOROVOD = ("cmake", "g++", "make", "libopenmpi-dev", "openmpi-bin")
 CONTEXTS = {
     "head": Context(
-        # Ubuntu's Python may be too old for tyard: venv and pip fetch one that is not.
+        # venv and pip fetch uv, which fetches the Python that nodes find in the shared folder.
         packages=(
             "munge",
             "chrony",
@@ -98,6 +107,7 @@ CONTEXTS = {
             "nfs-kernel-server",
             "python3-venv",
             *_BUILDS_IMAGES,
+            *_COMPILES_HOROVOD,
         ),
         builds_images=True,
         daemon="slurmctld",

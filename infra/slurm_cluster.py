@@ -16,9 +16,9 @@ SUSPEND_TIMEOUT_S = 330
 """Until a node's name may start again: the five minutes that a machine may take to go, were its watcher to fail."""
 
 
-def slurm_config(settings: Settings, head_host: str, head_address: str, *, new: bool) -> SlurmConfig:
+def slurm_config(settings: Settings, head_host: str, head_address: str) -> SlurmConfig:
     """
-    The cluster of a stack. head_host: the head's host name; new: of Ubuntu 24.04, whose Slurm is 23.11.
+    The cluster of a stack, for the Slurm of Ubuntu 24.04, which is 23.11. head_host: the head's host name.
 
     Nodes are named for their compute target and numbered, from 1 to its maxNodes. They are lines of slurm.conf, not
     made when they register: a partition without nodes calls no ResumeProgram.
@@ -34,7 +34,6 @@ def slurm_config(settings: Settings, head_host: str, head_address: str, *, new: 
         nodes.append(Node(names=names, cpus=size.vcpu, memory_mib=memory, gpus=size.gpu_count, state="CLOUD"))
         partitions.append(Partition(name=cluster.name, nodes=names, default=index == 0))
         per_cpu.append(memory // size.vcpu)
-    parameters = ("enable_configless", "idle_on_node_suspend", *(() if new else ("cloud_reg_addrs",)))
     return SlurmConfig(
         cluster=settings.workspace_name,
         head_host=head_host,
@@ -42,7 +41,6 @@ def slurm_config(settings: Settings, head_host: str, head_address: str, *, new: 
         nodes=tuple(nodes),
         partitions=tuple(partitions),
         memory_per_cpu_mib=min(per_cpu),
-        slurmctld_parameters=parameters,
         resume_program=f"{node_config.PROGRAMS}-resume",
         suspend_program=f"{node_config.PROGRAMS}-suspend",
         resume_fail_program=f"{node_config.PROGRAMS}-fail",

@@ -63,7 +63,7 @@ class SlurmConfig:
     slurmctld_port: int = 6817
     slurmd_port: int = 6818
     slurm_user: str = "slurm"
-    slurmctld_parameters: tuple[str, ...] = ("enable_configless", "idle_on_node_suspend", "cloud_reg_addrs")
+    slurmctld_parameters: tuple[str, ...] = ("enable_configless", "idle_on_node_suspend")
     auth_info: tuple[str, ...] = ("cred_expire=60",)
     state_dir: str = "/var/lib/slurm/slurmctld"
     spool_dir: str = "/var/lib/slurm/slurmd"

@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 from pulumi_azure_native import authorization, resources
 
-from infra import machine, names, sizes
+from infra import names, sizes
 from infra.cluster import Cluster, ClusterArgs
 from infra.head import HeadArgs
 from infra.names import MUNGE_SECRET, Place
@@ -52,6 +52,7 @@ def facts(settings: Settings, workspace: Workspace) -> pulumi.Output[dict[str, A
         {
             "workspace": settings.workspace_name,
             "headAddress": addresses.layout(settings).head_address,
+            "share": settings.share,
             "blobEndpoint": workspace.blob_endpoint,
             "registry": workspace.registry.login_server,
             "vaultUri": workspace.vault_uri,
@@ -70,8 +71,7 @@ def head_facts(
     """What the head is told beside what every machine is: its Slurm, its tyard, and the workspace to work for."""
     head_host = f"{settings.workspace_name}-head"
     subnets = addresses.layout(settings)
-    new = machine.is_new(machine.head_image(tuple(cluster.image for cluster in settings.clusters)))
-    told = slurm_config(settings, head_host, subnets.head_address, new=new).files() if settings.clusters else {}
+    told = slurm_config(settings, head_host, subnets.head_address).files() if settings.clusters else {}
     about = outputs(settings, client, place, workspace, {"name": head_host}, clusters)
     return pulumi.Output.from_input(
         {
@@ -116,7 +116,6 @@ def head_args(
     return HeadArgs(
         place=place,
         size=_size(settings.head_size),
-        image=machine.head_image(tuple(cluster.image for cluster in settings.clusters)),
         computer_name=f"{settings.workspace_name}-head",
         subnet=network.heads_id,
         address=addresses.layout(settings).head_address,
@@ -126,6 +125,7 @@ def head_args(
         ssh_public_key=settings.ssh_public_key,
         zones=settings.zones,
         encryption_at_host=settings.encryption_at_host,
+        share=settings.share,
     )
 
 

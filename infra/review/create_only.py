@@ -133,6 +133,8 @@ HOLDS_DATA = {
     "containerregistry:Registry": "every image in it",
     "operationalinsights:Workspace": "all logs in it",
     "compute:Disk": "what is written on it",
+    "compute:VirtualMachine": "what is on its disk: of a head, Slurm's queue and, without a share, the environments "
+    "and the outputs of runs that have not ended",
     "resources:ResourceGroup": "everything in it, data included",
 }
 

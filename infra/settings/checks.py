@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 KEY_TYPES = ("ssh-ed25519", "ssh-rsa")
 # https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources, and storage's shorter names.
 TAGS_MOST, TAG_NAME_MOST, TAG_VALUE_MOST = 40, 128, 256
-PROGRAM_TAGS = ("workspace", "stack", "managed-by", "data")
+PROGRAM_TAGS = ("workspace", "stack", "managed-by", "data", "share")
 """What infra/names.py sets and the policy reads. Azure does not tell names apart by letters' case."""
 TAG_PREFIXES = ("azure", "microsoft", "windows", "hidden-")
 
@@ -119,6 +119,16 @@ def check_reach(settings: Settings) -> None:
         allowed = "With `tensoryard:sshSources` the head gets a public address; nobody could log in without a key."
         how = 'Set it with `pulumi config set tensoryard:sshPublicKey "$(cat ~/.ssh/id_ed25519.pub)"`.'
         raise SettingsError(full_key("sshPublicKey"), "not set", allowed, how)
+
+
+def check_share(settings: Settings) -> None:
+    """Whether the share is one that `mount` takes, and that can be a tag of the head."""
+    share = settings.share
+    form = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:(/[A-Za-z0-9_.-]+)+"
+    if share is None or (len(share) <= TAG_VALUE_MOST and re.fullmatch(form, share)):
+        return
+    allowed = "It is an NFS share as `mount` takes it: a host's name or IPv4 address, a colon, and the path there."
+    raise SettingsError(full_key("share"), shown(share), allowed, set_with("share", "10.50.0.4:/export/runs"))
 
 
 def check_ssh_key(settings: Settings) -> None:

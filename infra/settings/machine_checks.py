@@ -12,15 +12,19 @@ from infra.sizes import GPU_SIZES, HEAD_SIZES, Size, find
 if TYPE_CHECKING:
     from infra.settings.model import Cluster, Settings
 
-IMAGE_GIB = {"ubuntu-hpc-2204": 64, "ubuntu-hpc-2404": 64, "ubuntu-2204-gen1": 30}
+IMAGE_GIB = {"ubuntu-hpc-2404": 64, "ubuntu-2404-gen1": 30}
 """Size of each image's OS disk: a disk cannot be smaller than its image. Source: azhpc-images, os_disk_size_gb."""
-IMAGE_GENERATION = {"ubuntu-hpc-2204": 2, "ubuntu-hpc-2404": 2, "ubuntu-2204-gen1": 1}
+IMAGE_GENERATION = {"ubuntu-hpc-2404": 2, "ubuntu-2404-gen1": 1}
 TRUSTED_LAUNCH_GIB = 1
 """What Trusted Launch keeps for itself of the disk that holds an ephemeral OS disk."""
 NODES_MOST = 1000
 """Machines of one Flexible scale set, spread over as many racks as there are."""
-LOCAL = "local"
-"""The compute target that stands for the client's own machine."""
+TAKEN_NAMES = {
+    "local": "As a compute target, that is the client's own machine.",
+    "slurm": "Runs of jobs with `compute_target: {slurm: ...}` are queued under that name.",
+    "default": "A line `PartitionName=default` gives Slurm every partition's defaults, and no partition.",
+}
+"""Names that no cluster can have, and what they stand for."""
 
 
 def check_cluster(settings: Settings, index: int, region: Region) -> Size:
@@ -50,9 +54,8 @@ def _check_name(settings: Settings, index: int) -> None:
             "them, and starts with a letter."
         )
         raise SettingsError(full_key(path), shown(name), allowed, set_with(path, "gpucluster"))
-    if name == LOCAL:
-        allowed = "As a compute target, that is the client's own machine."
-        raise SettingsError(full_key(path), shown(name), allowed, set_with(path, "gpucluster"))
+    if name in TAKEN_NAMES:
+        raise SettingsError(full_key(path), shown(name), TAKEN_NAMES[name], set_with(path, "gpucluster"))
     before = [cluster.name for cluster in settings.clusters[:index]]
     if name in before:
         allowed = f"`{full_key(f'clusters[{before.index(name)}].name')}` has that name, and each cluster has its own."

@@ -18,6 +18,7 @@ from infra.settings.checks import (
     check_reach,
     check_region,
     check_registry,
+    check_share,
     check_ssh_key,
     check_storage,
     check_tags,
@@ -34,7 +35,7 @@ Redundancy = Literal["LRS", "ZRS", "GRS", "GZRS"]
 RegistrySku = Literal["Basic", "Standard", "Premium"]
 ImageBuilder = Literal["acr-tasks", "buildah", "job"]
 EvictionPolicy = Literal["Delete", "Deallocate"]
-OsImage = Literal["ubuntu-hpc-2204", "ubuntu-hpc-2404", "ubuntu-2204-gen1"]
+OsImage = Literal["ubuntu-hpc-2404", "ubuntu-2404-gen1"]
 PrincipalKind = Literal["User", "Group", "ServicePrincipal"]
 
 
@@ -65,7 +66,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.os_image is not None:
             return self.os_image
         size = find(self.vm_size)
-        return "ubuntu-hpc-2204" if size is None or 2 in size.generations else "ubuntu-2204-gen1"
+        return "ubuntu-hpc-2404" if size is None or 2 in size.generations else "ubuntu-2404-gen1"
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -137,6 +138,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str | None, Meta(description="Public key that may log in to the head; not set, nobody can")
     ] = None
     head_size: Annotated[str, Meta(description="Size of the head, which is always on")] = "Standard_B2s_v2"
+    share: Annotated[
+        str | None,
+        Meta(description="NFS share that keeps runs and environments, `host:/path`; not set, the head's own disk"),
+    ] = None
     package: Annotated[
         str, Meta(description="What the head installs, as pip and uv take it: a requirement, a URL, a git repository")
     ] = "tensoryard[azure]==0.1.0"
@@ -234,6 +239,7 @@ def settings_from(values: Mapping[str, Any], location: str | None) -> Settings:
     check_network(settings)
     check_storage(settings, region)
     check_reach(settings)
+    check_share(settings)
     check_registry(settings)
     check_ssh_key(settings)
     check_users(settings)

@@ -3,13 +3,15 @@
 import copy
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from services.azure_native import sdk_types
+from services.machine_metadata import Metadata
 from services.npm import installed
 
 if TYPE_CHECKING:
@@ -109,3 +111,14 @@ def sarif_schema(npm_modules: Path) -> dict[str, Any]:
     path = npm_modules / "node_modules/@microsoft/jest-sarif/lib/schemas/sarif-2.1.0-rtm.5.json"
     schema: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return schema
+
+
+@pytest.fixture
+def metadata() -> Iterator[Metadata]:
+    """The metadata service of a machine that boots."""
+    with Metadata() as service:
+        thread = threading.Thread(target=service.serve_forever, args=(0.01,))
+        thread.start()
+        yield service
+        service.shutdown()
+        thread.join()

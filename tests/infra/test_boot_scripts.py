@@ -1,89 +1,14 @@
 """What head and nodes run at boot, as cloud-init writes it, against a metadata service that answers as documented."""
 
-import base64
 import getpass
-import http.server
 import json
 import os
-import socketserver
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from infra import node_config
-from infra.node_config import Kind
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: "Metadata"
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        self.server.asked.append(path)
-        assert self.headers["Metadata"] == "true"
-        if path.endswith("/userData"):
-            data = base64.b64encode(json.dumps(self.server.told).encode())
-        else:
-            assert path == "/metadata/instance/compute/tagsList"
-            data = json.dumps([{"name": name, "value": value} for name, value in self.server.tags.items()]).encode()
-            self.server.looked.set()
-        self.send_response(200 if self.server.up else 503)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-class Metadata(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    """The metadata service of one machine. tags: its; told: its user data; up: whether it answers yet."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.tags = {"workspace": "dev"}
-        self.told: dict[str, Any] = {"headAddress": "10.40.0.4"}
-        self.up = True
-        self.asked: list[str] = []
-        self.looked = threading.Event()
-
-
-@pytest.fixture
-def metadata() -> Iterator[Metadata]:
-    with Metadata() as service:
-        thread = threading.Thread(target=service.serve_forever, args=(0.01,))
-        thread.start()
-        yield service
-        service.shutdown()
-        thread.join()
-
-
-def script(kind: Kind, name: str, folder: Path) -> Path:
-    """A script as a machine of that kind gets it."""
-    files = {file["path"]: file["content"] for file in yaml.safe_load(node_config.cloud_config(kind))["write_files"]}
-    path = folder / name
-    path.write_text(files[f"/usr/local/sbin/{name}"])
-    return path
-
-
-def start(metadata: Metadata, path: Path, *options: str, **environ: str) -> subprocess.Popen[str]:
-    # A proxy of the network must not see what is meant for the metadata service.
-    blocked = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
-    return subprocess.Popen(
-        [sys.executable, "-I", str(path), *options, "--pause", "0.01", "--metadata", metadata.url],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **blocked, **environ},
-    )
+from services.machine_metadata import Metadata, commands, script, start
 
 
 def test_a_node_waits_for_its_name_and_starts_slurmd_by_it(metadata: Metadata, tmp_path: Path) -> None:
@@ -151,6 +76,7 @@ TOLD = {
     "clientId": "the-client",
     "connect": {"name": "dev", "tenantId": "the-tenant", "clusters": {}},
     "nodesSubnet": "10.40.128.0/17",
+    "share": None,
     "package": "tensoryard[azure]==0.1.0",
     "slurm": {"slurm.conf": "ClusterName=dev\n", "gres.conf": ""},
 }
@@ -158,16 +84,10 @@ TOLD = {
 
 def head(metadata: Metadata, tmp_path: Path, what: str = "configure") -> list[str]:
     """Runs the head's script in a root of its own. Returns the commands that it gave."""
-    commands = tmp_path / "commands"
-    commands.mkdir(exist_ok=True)
     # Told to, `scontrol reconfigure` fails once.
     refuse = f'[ "$1" != reconfigure ] || ! rm "{tmp_path}/refuse" 2>/dev/null'
-    for name in ("systemctl", "scontrol", "exportfs"):
-        (commands / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/ran"\n{refuse}\n')
-        (commands / name).chmod(0o755)
-    (tmp_path / "ran").write_text("")
+    path = commands(tmp_path, systemctl="", scontrol=refuse, exportfs="", mount="")
     options = (what, "--root", str(tmp_path / "root"), "--users", "", "")
-    path = f"{commands}:{os.environ['PATH']}"
     with start(metadata, script("head", "tyard-head", tmp_path), *options, PATH=path) as configured:
         configured.communicate(timeout=300)
     assert configured.returncode == 0
@@ -192,6 +112,7 @@ def test_a_head_becomes_what_its_workspace_says(metadata: Metadata, tmp_path: Pa
     }
     assert "AZURE_CLIENT_ID=the-client" in (root / "etc/tensoryard/environment").read_text().splitlines()
     assert ran == [
+        "systemctl start --no-block tyard-install.service",
         "systemctl try-restart tyard-controller.service",
         "exportfs -ra",
         "systemctl is-active --quiet slurmctld",
@@ -201,8 +122,17 @@ def test_a_head_becomes_what_its_workspace_says(metadata: Metadata, tmp_path: Pa
     ]
 
 
+def installed(tmp_path: Path, package: str = "tensoryard[azure]==0.1.0") -> Path:
+    """As if that package were there already."""
+    marker = tmp_path / "root/opt/tensoryard/installed"
+    marker.parent.mkdir(parents=True)
+    marker.write_text(package)
+    return marker
+
+
 def test_a_head_that_runs_takes_up_what_pulumi_changed_and_nothing_else(metadata: Metadata, tmp_path: Path) -> None:
     metadata.told |= TOLD
+    installed(tmp_path)
     head(metadata, tmp_path)
     assert head(metadata, tmp_path) == []
     metadata.told["slurm"] = {**TOLD["slurm"], "slurm.conf": "ClusterName=dev\nNodeName=gpucluster-[1-8]\n"}
@@ -214,6 +144,44 @@ def test_a_head_that_runs_takes_up_what_pulumi_changed_and_nothing_else(metadata
         "scontrol reconfigure",
     ]
     assert "gpucluster-[1-8]" in (tmp_path / "root/etc/slurm/slurm.conf").read_text()
+
+
+def test_another_package_is_installed_without_a_reboot(metadata: Metadata, tmp_path: Path) -> None:
+    metadata.told |= TOLD
+    installed(tmp_path)
+    head(metadata, tmp_path)
+    metadata.told["package"] = "tensoryard[azure]==0.2.0"
+
+    assert head(metadata, tmp_path) == ["systemctl start --no-block tyard-install.service"]
+
+
+def test_a_share_takes_the_place_of_the_heads_own_disk(metadata: Metadata, tmp_path: Path) -> None:
+    metadata.told |= {**TOLD, "share": "10.50.0.4:/export/runs"}
+    ran = head(metadata, tmp_path)
+    root = tmp_path / "root"
+
+    # Before anything is written there.
+    assert ran[0] == f"mount -t nfs -o hard,noatime,actimeo=1 10.50.0.4:/export/runs {root}/srv/tensoryard"
+    assert (root / "etc/exports.d/tensoryard.exports").read_text() == ""
+    assert "exportfs -ra" in ran
+
+
+@pytest.mark.parametrize("share", [None, "10.50.0.4:/export/runs"])
+def test_a_node_mounts_the_folder_of_runs_before_slurmd_starts(
+    metadata: Metadata, tmp_path: Path, share: str | None
+) -> None:
+    """With names and sizes kept for a second: nodes look there whether a run was canceled, and write its logs."""
+    metadata.tags["slurm-node"] = "gpucluster-1"
+    metadata.told["share"] = share
+    place, folder = tmp_path / "srv", tmp_path / "run"
+    path = commands(tmp_path, mount=f"! ls {folder}/slurmd 2>/dev/null")
+    options = ("--folder", str(folder), "--keep-hostname", "--share", str(place), "--user", "")
+    with start(metadata, script("worker", "tyard-node", tmp_path), *options, PATH=path) as node:
+        node.communicate(timeout=300)
+
+    assert node.returncode == 0
+    source = share or f"10.40.0.4:{place}"
+    assert (tmp_path / "ran").read_text() == f"mount -t nfs -o hard,noatime,actimeo=1 {source} {place}\n"
 
 
 def test_what_failed_is_done_again(metadata: Metadata, tmp_path: Path) -> None:
@@ -230,9 +198,7 @@ def test_what_failed_is_done_again(metadata: Metadata, tmp_path: Path) -> None:
 
 def test_tyard_is_installed_once(metadata: Metadata, tmp_path: Path) -> None:
     metadata.told |= TOLD
-    marker = tmp_path / "root/opt/tensoryard/installed"
-    marker.parent.mkdir(parents=True)
-    marker.write_text("tensoryard[azure]==0.1.0")
+    marker = installed(tmp_path)
     head(metadata, tmp_path, "install")
 
     assert [*marker.parent.iterdir()] == [marker]

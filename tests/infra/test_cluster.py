@@ -115,7 +115,7 @@ def test_a_size_of_old_gets_what_it_can_start(declared: Declare) -> None:
     k80 = scale_set(found, "k80").inputs["virtualMachineProfile"]
     image = k80["storageProfile"]["imageReference"]
 
-    assert (image["publisher"], image["sku"]) == ("Canonical", "22_04-lts")
+    assert (image["publisher"], image["sku"]) == ("Canonical", "server-gen1")
     assert "securityProfile" not in k80
     assert k80["storageProfile"]["osDisk"]["managedDisk"]["storageAccountType"] == "Standard_LRS"
     assert k80["networkProfile"]["networkInterfaceConfigurations"][0]["enableAcceleratedNetworking"] is False
@@ -134,6 +134,7 @@ def test_a_node_is_told_where_to_go_and_no_secret(declared: Declare) -> None:
         "cluster": "gpucluster",
         "clientId": identity.outputs["clientId"],
         "headAddress": "10.40.0.4",
+        "share": None,
         "blobEndpoint": outputs["blobEndpoint"],
         "registry": outputs["registry"]["loginServer"],
         "vaultUri": outputs["vault"]["uri"],

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from infra.machine import HEAD_IMAGES, head_image
 from infra.no_login_key import no_login_key
 from infra.review.declare import Declared
 
@@ -80,15 +79,12 @@ def test_it_stands_in_the_first_of_the_zones(declared: Declare) -> None:
     assert "zones" not in machine(declared({})).inputs
 
 
-@pytest.mark.parametrize(
-    ("nodes", "release"),
-    [
-        (("ubuntu-hpc-2204",), "22.04"),
-        (("ubuntu-hpc-2404",), "24.04"),
-        (("ubuntu-2204-gen1", "ubuntu-hpc-2404"), "24.04"),
-        ((), "22.04"),
-    ],
-)
-def test_it_runs_the_newest_release_of_its_nodes(nodes: tuple[str, ...], release: str) -> None:
-    """slurmctld speaks to older daemons, not to newer ones."""
-    assert HEAD_IMAGES[release] == head_image(nodes)
+@pytest.mark.parametrize("image", [None, "ubuntu-2404-gen1"])
+def test_head_and_nodes_are_of_one_release(declared: Declare, image: str | None) -> None:
+    """Slurm comes from the release, and the head compiles for nodes."""
+    found = declared({"clusters": [{"name": "gpu", "osImage": image, "trustedLaunch": image is None}]})
+    (nodes,) = (each for each in found if each.type == "azure-native:compute:VirtualMachineScaleSet")
+    of_nodes = nodes.inputs["virtualMachineProfile"]["storageProfile"]["imageReference"]
+    of_head = machine(found).inputs["storageProfile"]["imageReference"]
+
+    assert ["24_04" in of_head["offer"], "24_04" in of_nodes["offer"] or of_nodes["sku"] == "2404"] == [True, True]

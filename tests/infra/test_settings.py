@@ -59,9 +59,9 @@ def test_single_addresses_become_networks() -> None:
 
 
 def test_cluster_without_an_image_gets_the_one_that_its_size_can_start() -> None:
-    assert Cluster(name="gpu").image == "ubuntu-hpc-2204"
-    assert Cluster(name="gpu", vm_size="Standard_NC6").image == "ubuntu-2204-gen1"
-    assert Cluster(name="gpu", os_image="ubuntu-hpc-2404").image == "ubuntu-hpc-2404"
+    assert Cluster(name="gpu").image == "ubuntu-hpc-2404"
+    assert Cluster(name="gpu", vm_size="Standard_NC6").image == "ubuntu-2404-gen1"
+    assert Cluster(name="gpu", os_image="ubuntu-2404-gen1").image == "ubuntu-2404-gen1"
 
 
 def test_region_of_which_no_document_speaks_is_let_through_with_a_note() -> None:
@@ -75,7 +75,7 @@ def test_retired_sizes_are_let_through_when_asked_for_and_noted() -> None:
 
     settings = settings_from(values, REGION)
 
-    assert settings.clusters[0].image == "ubuntu-2204-gen1"
+    assert settings.clusters[0].image == "ubuntu-2404-gen1"
     assert [note for note in notes(settings) if "Standard_NC6 is retired" in note]
     assert [note for note in notes(settings) if "no new subscription can have Standard_B2s" in note]
 

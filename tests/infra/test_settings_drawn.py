@@ -35,7 +35,7 @@ clusters = st.fixed_dictionaries(
         "spot": st.booleans(),
         "evictionPolicy": st.sampled_from(["Delete", "Deallocate"]),
         "ephemeralOsDisk": st.booleans(),
-        "osImage": st.sampled_from(["ubuntu-hpc-2204", "ubuntu-2204-gen1", None]),
+        "osImage": st.sampled_from(["ubuntu-hpc-2404", "ubuntu-2404-gen1", None]),
         "trustedLaunch": st.booleans(),
     },
 )

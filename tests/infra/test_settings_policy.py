@@ -30,7 +30,7 @@ clusters = st.lists(
             "evictionPolicy": st.sampled_from(["Delete", "Delete", "Deallocate"]),
             "ephemeralOsDisk": st.booleans(),
             "trustedLaunch": st.booleans(),
-            "osImage": st.sampled_from(["ubuntu-hpc-2204", "ubuntu-hpc-2404", "ubuntu-2204-gen1"]),
+            "osImage": st.sampled_from(["ubuntu-hpc-2404", "ubuntu-2404-gen1"]),
         },
     ),
     max_size=3,
