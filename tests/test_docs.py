@@ -55,13 +55,21 @@ def test_every_command_is_in_the_readme_or_its_pages() -> None:
     assert [name for name in COMMANDS if f"tyard {name}" not in text] == []
 
 
-def test_the_readmes_job_loads(tmp_path: Path) -> None:
-    block = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_readmes_job_is_what_init_writes_without_its_comments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (ROOT / "README.md").read_text()
+    block = re.search(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    command = re.search(r"^    tyard (init mine \S+ \S+ \S+ \S+)", readme, re.MULTILINE)
     assert block is not None
-    (tmp_path / "train.py").touch()
-    (tmp_path / "job.yaml").write_text(block[1])
+    assert command is not None
+    monkeypatch.chdir(tmp_path)
 
-    assert load_job(tmp_path / "job.yaml").way == "mpi"
+    tyard(shlex.split(command[1]), standalone_mode=False)
+
+    lines = [re.sub(r" *(?<!\S)#.*", "", line) for line in Path("mine/job.yaml").read_text().splitlines()]
+    assert block[1].splitlines() == [line for line in lines if line]
+    assert load_job(Path("mine/job.yaml")).way == "mpi"
 
 
 def test_the_readmes_python_names_are_public() -> None:
