@@ -196,7 +196,7 @@ def test_it_waits_until_the_workspace_has_it(
         ({"vm_size": "x", "max_nodes": 0}, "max_nodes: got 0", "from 1"),
         ({"vm_size": "x", "max_nodes": 4, "min_nodes": 1}, "min_nodes: got 1", "leave it out"),
         ({"vm_size": "x", "max_nodes": 4, "vm_priority": "spot"}, "vm_priority: got 'spot'", "'lowpriority'"),
-        ({"vm_size": "x", "max_nodes": 4, "vnet_name": "v"}, "`vnet_name` means nothing here", "addressSpace"),
+        ({"vm_size": "x", "max_nodes": 4, "vnet_name": "v"}, "`vnet_name` is not supported", "addressSpace"),
         ({"vm_size": "x", "max_nodes": 4, "vm_sise": "v"}, "there is no argument `vm_sise`", "vm_size"),
     ],
 )

@@ -64,7 +64,7 @@ def test_changed_files_need_overwrite_and_nothing_is_written_before_that_is_know
     source = write(tmp_path / "source", {"a": "1", "b": "1"})
     upload_files(store, folder_files(source), "d", overwrite=False, show_progress=False)
     write(source, {"a": "new", "0-first": "new"})
-    with pytest.raises(AlreadyExistsError, match="other bytes: `d/a`"):
+    with pytest.raises(AlreadyExistsError, match="different content: `d/a`"):
         upload_files(store, folder_files(source), "d", overwrite=False, show_progress=False)
     assert store.stat(keys.data("d/0-first")) is None
     upload_files(store, folder_files(source), "d", overwrite=True, show_progress=False)

@@ -75,8 +75,8 @@ class TestCommand:
     def test_names_for_other_systems_are_said(self, tyard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
         write(tmp_path / "photos", {"a:b": "1", "Cat": "", "cat": ""})
         assert tyard("upload", "photos")[1] == (
-            "Windows cannot write these names: `a:b`\n"
-            "Windows and macOS take these for one name: `Cat` and `cat`\n"
+            "these names are not valid on Windows: `a:b`\n"
+            "these names differ only in case, and are one on Windows and macOS: `Cat` and `cat`\n"
             "Uploaded 3 files (1 B) to `photos`\n"
         )
 

@@ -34,7 +34,7 @@ def test_a_user_without_namespaces_is_told_how_to_get_them() -> None:
     )
     found = findings("unshare", "--user", "--map-root-user", "sh", "-c", none_allowed)["namespaces"]
     assert not found["ok"]
-    assert found["found"].startswith("this machine lets no user have namespaces (")
+    assert found["found"].startswith("this machine does not allow unprivileged user namespaces (")
     assert "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0" in found["fix"]
 
 

@@ -211,8 +211,7 @@ def test_mpirun_that_is_killed_ends_the_run(yard: Yard) -> None:
     os.kill(pid_of(yard, run, "mpirun --"), signal.SIGKILL)
     assert end_of(yard, run) == (
         "Failed",
-        "no task left a result: what launched them was killed, or the machine went down; "
-        "its words are in logs/launch.log",
+        "no task left a result: what launched them was killed, or the machine went down; see logs/launch.log",
     )
     assert "Killed" in "\n".join(run.events()[0][-1].data["log"])
 

@@ -152,6 +152,6 @@ def test_what_is_no_file_of_cdi_is_said_to_be_none(said: Said, machine: Path, te
     (machine / "etc-cdi" / "nvidia.yaml").write_text(text)
     word = said("print('runs')")[1]
     assert word.startswith(
-        f"in_image.py: the image cannot be run in: {machine}/etc-cdi/nvidia.yaml is no file of CDI: {problem}"
+        f"in_image.py: the image cannot be run in: {machine}/etc-cdi/nvidia.yaml is not a valid CDI file: {problem}"
     )
     assert "Traceback" not in word

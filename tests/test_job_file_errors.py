@@ -123,12 +123,12 @@ WRONG: list[tuple[str | bytes, str, str | None]] = [
     ),
     (
         'entry_script: "a\\0b"',
-        ": line 1: entry_script: got 'a\\x00b', but '\\x00' is no character that a process can be given",
+        ": line 1: entry_script: got 'a\\x00b', but '\\x00' is a character that no process can be given",
         None,
     ),
     (
         START + 'tags: {a: "\\ud800"}',
-        ": line 2: tags: got '\\ud800', but '\\ud800' is no character that a process can be given",
+        ": line 2: tags: got '\\ud800', but '\\ud800' is a character that no process can be given",
         None,
     ),
     (

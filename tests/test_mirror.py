@@ -276,7 +276,7 @@ def test_a_run_whose_work_folder_is_gone_fails_and_says_so(yard: Yard) -> None:
     folder.rename(folder.with_name("elsewhere"))
     yard.serve()
 
-    assert (run.state().stage, run.state().reason) == ("Failed", f"its work folder {folder} is not there any more")
+    assert (run.state().stage, run.state().reason) == ("Failed", f"its work folder {folder} no longer exists")
 
 
 def test_the_runs_of_another_machine_are_left_to_it(yard: Yard, tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_keys_of_no_use_are_said_in_words(store: Store, version: ModelVersion, t
     subprocess.run(["openssl", "genrsa", "-out", rsa, "2048"], check=True, stderr=subprocess.DEVNULL)
     (tmp_path / "text.pem").write_text("no key")
 
-    for path, words in ((odd, "on the curve"), (rsa, "no elliptic"), (tmp_path / "text.pem", "no private key")):
+    for path, words in ((odd, "on the curve"), (rsa, "not an elliptic"), (tmp_path / "text.pem", "no private key")):
         with pytest.raises(UsageError, match=words):
             sign_version(store, version, path)
     for path in (odd_public, private, tmp_path / "text.pem"):

@@ -91,8 +91,7 @@ def decided(
             ("worker-0", "worker-1"),
             (
                 "Failed",
-                "no task left a result: what launched them was killed, or the machine went down; "
-                "its words are in logs/launch.log",
+                "no task left a result: what launched them was killed, or the machine went down; see logs/launch.log",
             ),
         ),
     ],

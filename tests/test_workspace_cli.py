@@ -174,7 +174,7 @@ def test_a_cluster_is_shown_as_the_workspace_knows_it_where_slurm_cannot_be_aske
     assert out.splitlines()[1].split() == [
         *("gpucluster", "4", "-", "-", "4", "cores,", "30.1", "GB,", "1", "GPU", "-", "0", "1", "gpucluster")
     ]
-    assert "Slurm says on the head" in talk
+    assert "Slurm on the head node knows" in talk
     out = here("cluster", "show", "gpucluster")
     assert "at most 4: 4 cores, 30.1 GB, 1 GPU\n            Standard_NC4as_T4_v3, Spot" in out
     assert out.splitlines()[-1].split(None, 5) == [

@@ -225,7 +225,7 @@ def test_a_program_that_breaks_is_told_with_its_line(checkout: Path, review: Cal
         (["--stack", "../x"], 2, ["there is no stack `../x`"]),
         (["--base", "nope"], 1, ["git knows no revision `nope`", "git fetch"]),
         (["--base", "--output=x"], 1, ["git knows no revision `--output=x`"]),
-        (["--json", "--sarif"], 2, ["--json and --sarif exclude each other"]),
+        (["--json", "--sarif"], 2, ["--json and --sarif cannot be given together"]),
         (["--fail-on", "never"], 2, ["'high', 'medium', 'low'"]),
     ],
 )

@@ -72,7 +72,7 @@ class Download:
         changed = [f"`{item.path}`" for item in self._fetching if item.replaces]
         if changed and not overwrite:
             raise AlreadyExistsError(
-                f"data: there already with other bytes: {some(changed)}",
+                f"data: already exists with different content: {some(changed)}",
                 hint="`--overwrite`, in Python `overwrite=True`, replaces them; or use another folder",
             )
         begun = {known for item in self._fetching if (known := self._sums.known(item.entry))}
@@ -150,7 +150,7 @@ def _refuse_collisions(folder: Path, named: dict[str, Entry]) -> None:
     if pairs and folds_names(folder):
         shown_pairs = some([f"`{one}` and `{other}`" for one, other in pairs])
         raise UsageError(
-            f"`{folder}`: this disk does not tell capitals apart, these are one name there: {shown_pairs}",
+            f"`{folder}`: this file system is case-insensitive, and these names collide on it: {shown_pairs}",
             "download into a folder on another disk; nothing was written",
         )
 

@@ -109,7 +109,7 @@ class RunDriver:
     def _prepare(self) -> None:
         if "prepared" in self.state.facts:
             if not self.folder.exists():
-                raise TensoryardError(f"its work folder {self.folder} is not there any more")
+                raise TensoryardError(f"its work folder {self.folder} no longer exists")
             return
         self._enter("Preparing")
         self._stop_if_canceled()
@@ -139,7 +139,7 @@ class RunDriver:
         link.unlink(missing_ok=True)
         link.symlink_to(environment.unpacked or Path(environment.python).parent.parent)
         if environment.unpacked and not preparing.image_is_kept(self.folder):
-            raise TensoryardError("its image was removed at this very moment", "submit it again")
+            raise TensoryardError("its image was removed while the run was starting", "submit it again")
         self.state.add(
             self.run.add(
                 fact="environment",

@@ -80,7 +80,7 @@ class TensorFlow:
     The arguments are the fields of a job (`tyard schema` describes each) under Azure ML's names.
     script_params: values are passed as `str()` makes them; None passes the name alone, "" an empty argument.
     inputs: references by name, or a list of them, named by their paths. resume_from: a run or its id.
-    Raises JobError for an argument that Azure ML did not have or that means nothing here, with what to use instead.
+    Raises JobError for an argument that Azure ML did not have or that is not supported, with what to use instead.
     """
 
     def __init__(
@@ -233,13 +233,13 @@ class ScriptRunConfig(TensorFlow):
 
 
 def _checked(kind: str, others: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments under the names of today. Raises JobError for one that means nothing here or is unknown."""
+    """The arguments under the names of today. Raises JobError for one that is not supported or is unknown."""
     for name, value in others.items():
         if name in _RENAMED:
             continue
         if name in _INSTEAD:
             if value is not None and value is not False:
-                raise JobError(f"{kind}: `{name}` means nothing here", hint=_INSTEAD[name])
+                raise JobError(f"{kind}: `{name}` is not supported", hint=_INSTEAD[name])
             continue
         import difflib
         import inspect

@@ -66,7 +66,7 @@ def of_the_machine(environ: Mapping[str, str]) -> Gpus:
         try:
             add(gpus, name, spec, environ)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NoGpuError(f"{name} is no file of CDI: {type(error).__name__}: {error}") from None
+            raise NoGpuError(f"{name} is not a valid CDI file: {type(error).__name__}: {error}") from None
     return gpus
 
 
@@ -116,7 +116,7 @@ def spec_of(name: str) -> Any:
         if not isinstance(spec["kind"], str):
             raise TypeError("its kind is no text")
     except (ValueError, KeyError, TypeError) as error:
-        raise NoGpuError(f"{name} is no file of CDI: {type(error).__name__}: {error}") from None
+        raise NoGpuError(f"{name} is not a valid CDI file: {type(error).__name__}: {error}") from None
     return spec
 
 

@@ -190,7 +190,7 @@ def apart() -> None:
                 file.write(text)
     except OSError as error:
         raise CannotEnterError(
-            f"this machine lets no user have namespaces ({error.strerror}); its owner can allow it by "
+            f"this machine does not allow unprivileged user namespaces ({error.strerror}); its owner can allow it by "
             "sysctl kernel.apparmor_restrict_unprivileged_userns=0, kernel.unprivileged_userns_clone=1 or "
             "user.max_user_namespaces=10000"
         ) from None

@@ -206,7 +206,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
             for text in values:
                 if isinstance(text, str) and (found := _NO_TEXT.search(text)):
                     raise JobError(
-                        f"{name}: got {text!a}, but {found[0]!a} is no character that a process can be given"
+                        f"{name}: got {text!a}, but {found[0]!a} is a character that no process can be given"
                     )
         self._check_image()
         self.tasks()

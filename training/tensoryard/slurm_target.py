@@ -54,7 +54,9 @@ class SlurmOptions(Struct, frozen=True, forbid_unknown_fields=True, omit_default
             value = getattr(self, name)
             if value is not None and not DIRECTIVE_VALUE.fullmatch(value):
                 hint = "for example 4:00:00, 1-12:00:00 or minutes" if name == "time" else None
-                raise JobError(f"compute_target: slurm: {name}: got `{value}`, which sbatch cannot be given", hint)
+                raise JobError(
+                    f"compute_target: slurm: {name}: got `{value}`, which is not valid in an #SBATCH line", hint
+                )
         for text in self.extra_directives:
             found = _DIRECTIVE.fullmatch(text)
             if found is None:

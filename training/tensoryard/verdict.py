@@ -48,7 +48,7 @@ def verdict(run: RunRecord, said: str | None = None) -> Verdict:
     vanished = {name: facts for name, facts in run.started_tasks().items() if name not in results}
     if vanished and not results and len(tasks) > 1:
         reason = "no task left a result: what launched them was killed, or the machine went down" + _full(run)
-        return Verdict("Failed", f"{reason}; its words are in logs/launch.log", {"log": run.log_tail("launch")})
+        return Verdict("Failed", f"{reason}; see logs/launch.log", {"log": run.log_tail("launch")})
     if vanished:
         name, facts = next(iter(vanished.items()))
         return _task_failed(run, {"task": name, "host": facts.get("host"), "reason": LEFT_NO_RESULT + _full(run)})

@@ -179,7 +179,7 @@ class Workspace:
     def create(cls, *args: Any, **others: Any) -> NoReturn:
         """Raises UsageError: a workspace needs no creation."""
         raise UsageError(
-            "Workspace.create: a workspace is a folder, made by the first thing that is kept in it",
+            "Workspace.create: a workspace is a folder, created on first use",
             hint="use `Workspace.from_config()`; `mkdir .tensoryard` gives a project a workspace of its own",
         )
 

@@ -167,7 +167,7 @@ def _shape(facts: dict[str, Any]) -> str:
 
 
 def _say_where_slurm_is() -> None:
-    click.echo("\nAs the workspace knows it. How its nodes are, Slurm says on the head", err=True)
+    click.echo("\nAs the workspace knows it. Slurm on the head node knows their state now", err=True)
 
 
 def _facts(one: "Cluster", workspace: "Workspace") -> dict[str, Any]:

@@ -16,7 +16,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     stack = click.option(
         "--stack", metavar="NAME", help="The stack. Default: $TYARD_STACK, else the one of the workspace's name."
     )
-    yes = click.option("--yes", is_flag=True, help="Run the `pulumi up` too, and let this folder know.")
+    yes = click.option("--yes", is_flag=True, help="Also run `pulumi up`, and update this folder's workspace.json.")
     as_json = click.option("--json", "as_json", is_flag=True, help="A JSON object.")
     return stack(yes(as_json(command)))
 
@@ -24,7 +24,9 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.argument("name")
 @click.option("--vm-size", metavar="SIZE", required=True, help="Azure's name of a GPU size.")
-@click.option("--max-nodes", type=click.IntRange(1, 1000), required=True, metavar="N", help="Most nodes at once.")
+@click.option(
+    "--max-nodes", type=click.IntRange(1, 1000), required=True, metavar="N", help="Maximum number of nodes."
+)
 @click.option("--spot", is_flag=True, help="Spot machines: cheaper, and taken away at 30 seconds' notice.")
 @_options
 def create(name: str, vm_size: str, max_nodes: int, spot: bool, stack: str | None, yes: bool, as_json: bool) -> None:
@@ -55,7 +57,10 @@ def create(name: str, vm_size: str, max_nodes: int, spot: bool, stack: str | Non
     "--min", "min_nodes", type=click.IntRange(0), metavar="N", help="Least nodes: 0, as nodes run for runs."
 )
 @click.option(
-    "--nodes", type=click.IntRange(0), metavar="N", help="Start so many now, or let idle ones go: by Slurm."
+    "--nodes",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Have this many nodes up now: Slurm starts them or lets idle ones go.",
 )
 @_options
 def scale(
@@ -151,7 +156,7 @@ def _check_ours(workspace: "Workspace", name: str) -> None:
     if azure is not None and name in azure.clusters:
         return
     if name == LOCAL:
-        raise UsageError(f"NAME: `{name}` is this machine, which is as large as it is")
+        raise UsageError(f"NAME: `{name}` is this machine, which cannot be scaled")
     if name not in targets(workspace):
         from tensoryard.scheduler.slurm_cluster import partition_names
 

@@ -13,7 +13,7 @@ from tensoryard.errors import UsageError
     type=click.FloatRange(min=1),
     default=30.0,
     metavar="SECONDS",
-    help="When this controller falls silent, another takes over after that long. Default: 30.",
+    help="Seconds without a sign of life after which another controller takes over. Default: 30.",
 )
 def controller(targets: tuple[str, ...], lease_s: float) -> None:
     """

@@ -70,10 +70,10 @@ def upload(src: Path, target: str | None, overwrite: bool, dry_run: bool, as_jso
     found = folder_files(src)
     odd = [f"`{name}`" for name in found if not_on_windows(name)]
     if odd:
-        click.echo(f"Windows cannot write these names: {some(odd)}", err=True)
+        click.echo(f"these names are not valid on Windows: {some(odd)}", err=True)
     pairs = [f"`{one}` and `{other}`" for one, other in colliding(found)]
     if pairs:
-        click.echo(f"Windows and macOS take these for one name: {some(pairs)}", err=True)
+        click.echo(f"these names differ only in case, and are one on Windows and macOS: {some(pairs)}", err=True)
     wanted = Upload(_store(), found, target)
     _carry_out("Uploaded", wanted, f"`{target}`" if target else "the datastore", overwrite, dry_run, as_json)
 

@@ -54,7 +54,7 @@ def doctor(ctx: click.Context, registry: bool, read_files: bool, cluster: bool, 
     if registry and cluster:
         raise UsageError("doctor: got `--registry` and `--cluster`, expected one of them")
     if repair and not cluster:
-        raise UsageError("doctor: `--repair` mends nodes and machines", "tyard doctor --cluster --repair")
+        raise UsageError("doctor: `--repair` needs `--cluster`", "tyard doctor --cluster --repair")
     if cluster and not read_files:
         from tensoryard.cli.doctor_cluster import check_cluster
 
@@ -62,7 +62,7 @@ def doctor(ctx: click.Context, registry: bool, read_files: bool, cluster: bool, 
     elif registry:
         ok = _check_registry(read_files=read_files, as_json=as_json)
     elif read_files:
-        raise UsageError("doctor: `--read-files` reads the files of models", "tyard doctor --registry --read-files")
+        raise UsageError("doctor: `--read-files` needs `--registry`", "tyard doctor --registry --read-files")
     else:
         ok = _check_machine(as_json=as_json)
     if not ok:
@@ -227,7 +227,7 @@ def _machine() -> Finding:
         name="machine",
         ok=True,
         found=f"{cores} cores, {size(memory)} of memory, {platform.system()} {platform.machine()}",
-        needed_for="tasks of local runs share it",
+        needed_for="shared by the tasks of local runs",
     )
 
 
@@ -239,7 +239,7 @@ def _environments() -> Finding:
     return Finding(
         name="environments",
         ok=True,
-        found=f"{count} built" if count else "none yet: the first run of a kind builds its own",
+        found=f"{count} built" if count else "none yet: the first run of each kind builds one",
         needed_for="starting a run at once",
     )
 
@@ -292,7 +292,7 @@ def _gpu() -> Finding:
         ok=problem is None,
         found=problem or (cards or "seen by the driver").replace("\n", "; "),
         needed_for="jobs with use_gpu",
-        fix=None if problem is None else fix + ("" if on_mac else "NVIDIA's driver as your distribution packs it"),
+        fix=None if problem is None else fix + ("" if on_mac else "your distribution's package of NVIDIA's driver"),
     )
 
 

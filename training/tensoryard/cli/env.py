@@ -231,7 +231,11 @@ def push(environment: str, registry: str) -> None:
 
 @env.command()
 @click.option(
-    "--unused-days", type=click.FloatRange(min=0), default=30, show_default=True, help="Not used for so long."
+    "--unused-days",
+    type=click.FloatRange(min=0),
+    default=30,
+    show_default=True,
+    help="Only what was not used for this many days.",
 )
 @click.option(
     "--free",
@@ -239,7 +243,7 @@ def push(environment: str, registry: str) -> None:
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="GIB",
-    help="And more, until so much is free.",
+    help="Then go on until this many GiB are free.",
 )
 @click.option("--all", "all_of_them", is_flag=True, help="All environments, and Horovod's wheels.")
 @click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")

@@ -64,7 +64,7 @@ def review(
     from tensoryard.errors import NotFoundError, UsageError
 
     if as_json and sarif:
-        raise UsageError("--json and --sarif exclude each other", "give one of them")
+        raise UsageError("--json and --sarif cannot be given together", "give one of them")
     root = find_checkout(Path.cwd())
     if root is None:
         raise NotFoundError(
@@ -73,7 +73,7 @@ def review(
         )
     if not (root / "infra" / "review" / "__main__.py").is_file():
         raise NotFoundError(
-            f"the program in {root} is of a time before the review", "check a newer revision out: `git pull`"
+            f"the program in {root} predates `tyard infra review`", "check a newer revision out: `git pull`"
         )
     if not all(map(importlib.util.find_spec, ("pulumi", "pulumi_azure_native"))):
         raise UsageError(

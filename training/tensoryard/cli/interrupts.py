@@ -72,7 +72,7 @@ class Interrupts:
     def _ask(self) -> Wish:
         click.echo(
             f"{self.run.id} is still running: c cancels it, d detaches and lets it run,\n"
-            "Ctrl-C again kills it, any other key goes on following",
+            "Ctrl-C again kills it, any other key keeps following",
             err=True,
         )
         previous = signal.signal(signal.SIGINT, signal.default_int_handler)

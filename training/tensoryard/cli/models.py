@@ -45,7 +45,7 @@ def models() -> None:
 @click.argument("name", type=NAME)
 @click.option("--run", "run_id", type=RUN, metavar="RUN", help="The finished run that made the files.")
 @click.option("--path", default="outputs", show_default=True, help="A folder or file of the run.")
-@click.option("--folder", type=click.Path(path_type=Path), help="A folder or file of this machine, instead of a run.")
+@click.option("--folder", type=click.Path(path_type=Path), help="A folder or file on this machine, instead of a run.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of the version; may be repeated.")
 @click.option("--copy", is_flag=True, help="Keep a copy, so that the run can be deleted.")
 @click.option("--nonce", help="Any text: registering again with it gives the same version.")

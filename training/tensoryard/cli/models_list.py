@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @click.command("list", short_help="List versions, newest first")
 @click.argument("name", type=NAME, required=False)
-@click.option("--where", metavar="CONDITIONS", help="Only versions that fulfil these, joined by `and`.")
+@click.option("--where", metavar="CONDITIONS", help="Only versions that match these conditions, joined by `and`.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many to print.")
-@click.option("--before", type=int, metavar="VERSION", help="Of NAME only versions older than this one.")
+@click.option("--before", type=int, metavar="VERSION", help="Of NAME only versions below this number.")
 @click.option("--after", metavar="MODEL", help="Without NAME only models after this one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(

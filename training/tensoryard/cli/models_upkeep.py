@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     default=30,
     show_default=True,
     metavar="DAYS",
-    help="Give up versions that were deleted so many days ago.",
+    help="Purge versions deleted at least this many days ago.",
 )
-@click.option("--yes", is_flag=True, help="Remove it; without this it is only told.")
+@click.option("--yes", is_flag=True, help="Actually remove; without it this is a dry run.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def gc(deleted_before: float, yes: bool, as_json: bool) -> None:
     """

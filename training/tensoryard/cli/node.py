@@ -52,7 +52,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.FloatRange(min=1),
         default=_WITHIN_S,
         metavar="SECONDS",
-        help=f"End after that long with what there is. Default: {_WITHIN_S}.",
+        help=f"Time limit in seconds; returns what was done by then. Default: {_WITHIN_S}.",
     )
     return log(state(within(command)))
 

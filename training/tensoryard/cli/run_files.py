@@ -23,7 +23,7 @@ _SHOWN = 8
 
 @click.command()
 @click.argument("run", type=RUN, default="latest")
-@click.option("--task", type=TASK, metavar="TASK", help="Only this task's log; also preparing, launch.")
+@click.option("--task", type=TASK, metavar="TASK", help="Only this task's log (or `preparing`, `launch`).")
 @click.option("--tail", type=click.IntRange(min=0), metavar="LINES", help="Only the last lines of each log.")
 def logs(run: str, task: str | None, tail: int | None) -> None:
     """

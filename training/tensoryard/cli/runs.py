@@ -125,7 +125,7 @@ def stream(ctx: click.Context, run: str, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("run", type=RUN)
-@click.option("--kill", is_flag=True, help="Without the 10 s that a script has to end by itself.")
+@click.option("--kill", is_flag=True, help="Kill at once, without the script's 10 s grace period.")
 @click.option("--no-wait", is_flag=True, help="Ask and return, before the run has ended.")
 def cancel(run: str, kill: bool, no_wait: bool) -> None:
     """

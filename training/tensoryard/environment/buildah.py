@@ -142,7 +142,7 @@ class Buildah:
         finished = command.run(argv, cwd=cwd, log=log, merged=True)
         if _is_mute(finished.talk):
             # On a busy machine buildah may end before it has passed on what a step said last: seen with 1.28.
-            log("what the step said was lost: running it once more")
+            log("the step's output was lost: running it once more")
             finished = command.run(argv, cwd=cwd, log=log, merged=True)
         checked(finished, what, self.program, self.storage)
 

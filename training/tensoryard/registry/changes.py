@@ -66,6 +66,6 @@ def _check_no_alias(store: Store, name: str, version: int) -> None:
     if holders:
         named = ", ".join(f"`{alias}`" for alias in holders)
         raise UsageError(
-            f"`{name}:{version}`: is named by the alias {named}, and whoever loads it by that would find nothing",
+            f"`{name}:{version}`: the alias {named} names it, and would then lead to nothing",
             f"`tyard models alias {name}:<version> {holders[0]}` moves the alias; `--force` deletes all the same",
         )

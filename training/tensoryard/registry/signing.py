@@ -178,7 +178,7 @@ def _private_key(path: Path, ask_password: Callable[[], str]) -> "EllipticCurveP
         except ValueError as error:
             raise UsageError(f"`{path}`: is no private key that can be read: {error}", _KEY_HINT) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise UsageError(f"`{path}`: is no elliptic-curve key", _KEY_HINT)
+        raise UsageError(f"`{path}`: is not an elliptic-curve key", _KEY_HINT)
     _check_curve(path, key.curve.name)
     private: EllipticCurvePrivateKey = key
     return private
@@ -192,7 +192,7 @@ def _public_key(path: Path) -> "EllipticCurvePublicKey":
     except ValueError as error:
         raise UsageError(f"`{path}`: is no public key that can be read: {error}", hint) from None
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise UsageError(f"`{path}`: is no elliptic-curve key", hint)
+        raise UsageError(f"`{path}`: is not an elliptic-curve key", hint)
     _check_curve(path, key.curve.name)
     public: EllipticCurvePublicKey = key
     return public

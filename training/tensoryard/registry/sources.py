@@ -85,7 +85,9 @@ def run_lineage(run: "RunRecord", warn: Callable[[str], None]) -> dict[str, Any]
     metrics = {name: value[-1] if isinstance(value, list) else value for name, value in run.metrics().items()}
     digest, written_at = _data_digest(run.store, [one.path for one in job.references().values()])
     if state.stages and written_at > state.stages[0].started_at:
-        warn(f"run `{run.id}`: its data was written to since it began, so what it read may not be what is there now")
+        warn(
+            f"run `{run.id}`: its input data changed after the run started: what is there now may not be what it read"
+        )
     told = {
         "experiment": job.experiment,
         "job": _without_secrets(msgspec.to_builtins(job)),

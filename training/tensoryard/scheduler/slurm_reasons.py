@@ -45,7 +45,7 @@ _QUOTA = {
     "PartitionTimeLimit": "it asks more time than its partition gives",
     "AccountNotAllowed": "its account may not use the partition",
     "QOSNotAllowed": "its quality of service may not use the partition",
-    "AssociationJobLimit": "its account runs as many jobs as it may",
+    "AssociationJobLimit": "its account has reached its limit of jobs",
     "AssociationResourceLimit": "its account uses as much as it may",
     "AssociationTimeLimit": "its account has used up its time",
     "QOSJobLimit": "its quality of service runs as many jobs as it may",

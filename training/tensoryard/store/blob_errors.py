@@ -49,7 +49,7 @@ def absent(key: str) -> NotFoundError:
 
 
 def taken(key: str) -> AlreadyExistsError:
-    return AlreadyExistsError(f"`{key}`: was written before, and is never written twice")
+    return AlreadyExistsError(f"`{key}`: already exists and cannot be overwritten")
 
 
 def is_taken(error: AzureError) -> bool:

@@ -135,7 +135,7 @@ class Index:
             return False
         self._beside = True
         self._tell(
-            f"the storage account `{self._account.name}` has no index tags, as is so with a hierarchical namespace: "
+            f"the storage account `{self._account.name}` has a hierarchical namespace, which has no index tags: "
             "a search reads what lies below its prefix",
             None,
         )

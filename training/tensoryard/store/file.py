@@ -306,7 +306,7 @@ class FileStore:
                     return _entry(key, os.fstat(fd))
                 if os.path.isdir(path):
                     raise _is_prefix(path) from None
-                raise AlreadyExistsError(f"`{key}`: was written before, and is never written twice") from None
+                raise AlreadyExistsError(f"`{key}`: already exists and cannot be overwritten") from None
             except IsADirectoryError:
                 raise _is_prefix(path) from None
             except OSError as error:

@@ -54,7 +54,7 @@ def configuration(
         where = _ELSEWHERE.get(name)
         if where is None:
             raise UsageError(f"{called}: there is no argument `{name}`", "vm_size, vm_priority and max_nodes")
-        raise UsageError(f"{called}: `{name}` means nothing here", where)
+        raise UsageError(f"{called}: `{name}` is not supported", where)
     return AmlComputeProvisioningConfiguration(
         vm_size=vm_size,
         max_nodes=max_nodes,
