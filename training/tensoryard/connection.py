@@ -23,7 +23,7 @@ def connect(folder: Path, azure: AzureWorkspace) -> None:
     if (folder / "runs").is_dir() or (folder / "models").is_dir():
         raise UsageError(
             f"{folder}: holds runs or models of its own, which nobody would find once it stands for `{azure.name}`",
-            hint="connect from a folder of its own, inside the checkout so that the stack is found: mkdir azure && cd azure",
+            hint="connect from another folder of the checkout, where the stack is found: mkdir azure && cd azure",
         )
     settings = msgspec.structs.replace(Workspace(folder).settings(), name=azure.name, azure=azure)
     folder.mkdir(exist_ok=True)
