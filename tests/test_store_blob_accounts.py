@@ -1,14 +1,16 @@
 """Kinds of storage accounts, and what they refuse: what works goes on, the rest is said in words."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from blob_operations import OPERATIONS, QUICK
-from services.faulty import Asked, Faulty, Said
+from services.faulty import Adding, Asked, Faulty, Said
 from tensoryard.errors import NotFoundError, StoreError
 from tensoryard.store import Entry, blob_errors, blob_list
 from tensoryard.store.blob import BlobStore
@@ -26,15 +28,52 @@ def shaky(blob_account: BlobAccount, network: Faulty) -> BlobStore:
     return BlobStore(replace(blob_account, endpoint=network.endpoint), QUICK)
 
 
-def _hierarchical(asked: Asked) -> Said | None:
-    """What an account with a hierarchical namespace says of tags, which Azurite does not play."""
+def _as_azure(asked: Asked) -> Said | None:
+    """What Azure refuses and Azurite does not: a container's name in a search of it, and questions for the owner."""
+    if "comp=blobs" in asked.path and "@container" in unquote(asked.path):
+        return Said(400, "InvalidQueryParameterValue")
+    if "restype=account" in asked.path:  # whatever the role: it is answered to the account's key alone
+        return Said(403, "AuthorizationPermissionMismatch")
+    return None
+
+
+def _hierarchical(asked: Asked) -> Said | Adding | None:
+    """What an account with a hierarchical namespace says, which Azurite does not play."""
     if "comp=tags" in asked.path or "comp=blobs" in asked.path:
         return Said(400, "InvalidQueryParameterValue")
     if "x-ms-tags" in asked.headers:
         return Said(409, "FeatureNotYetSupportedForHierarchicalNamespaceAccounts")
-    if "restype=account" in asked.path:
-        return Said(200, headers={"x-ms-is-hns-enabled": "true", "x-ms-sku-name": "Standard_LRS"})
-    return None
+    if asked.method == "HEAD":
+        return Adding({"x-ms-resource-type": "file"})
+    return _as_azure(asked)
+
+
+def test_a_search_is_worded_as_azure_takes_it_and_stays_in_its_container(
+    steady: BlobStore, blob_account: BlobAccount, network: Faulty
+) -> None:
+    """Azurite takes `@container` in a search of a container, and Azure does not."""
+    network.again(_as_azure)
+    store = BlobStore(replace(blob_account, endpoint=network.endpoint), QUICK)
+    for key in ("models/m/1", "data/m", "runs/m"):
+        store.put(key, b"1", tags={"model": "m", "run": "a"})
+    store.put("models/m/2", b"2", tags={"model": "m", "run": "b"})
+    foreign = steady._clients.container(blob_account.containers.runs).get_blob_client("models/m/3")
+    foreign.upload_blob(b"3", tags={"model": "m", "run": "a"})
+
+    assert list(store.find_by_tags({"model": "m"}, "models/")) == ["models/m/1", "models/m/2"]
+    assert list(store.find_by_tags({"model": "m", "run": "a"}, "models/")) == ["models/m/1"]
+    assert list(store.find_by_tags({"model": "m"})) == ["data/m", "models/m/1", "models/m/2", "runs/m"]
+
+
+def test_a_search_that_the_account_does_not_understand_is_told(blob_account: BlobAccount, network: Faulty) -> None:
+    """The code is that of an account without index tags, and this one has them."""
+    network.again(lambda asked: Said(400, "InvalidQueryParameterValue") if "comp=blobs" in asked.path else None)
+    store = BlobStore(replace(blob_account, endpoint=network.endpoint), QUICK)
+    assert list(store.find_by_tags({"a": "b"}, "models/")) == []
+    store.put("models/m", b"1", tags={"a": "b"})
+
+    with pytest.raises(StoreError, match=r"searching tags failed: .* answered 400 InvalidQueryParameterValue"):
+        list(store.find_by_tags({"a": "b"}, "models/"))
 
 
 def test_an_account_without_index_tags_keeps_them_beside_and_says_so_once(
@@ -113,6 +152,28 @@ def test_a_listing_in_the_order_of_folders_comes_out_in_the_order_of_keys(
 
     assert [entry.key for entry in store.list("")] == sorted(keys)
     assert list(store.list_keys("")) == sorted(keys)
+
+
+def test_a_listing_in_the_order_of_folders_that_breaks_off_is_whole_all_the_same(
+    blob_account: BlobAccount, network: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked again begins before the last key that came."""
+    import obstore
+    from obstore.exceptions import GenericError
+
+    for key in ("a-1", "a/x"):
+        BlobStore(blob_account).put(key, b"")
+    listed = obstore.list
+
+    def broken(*where: Any, **how: Any) -> Iterator[Any]:
+        yield [one for page in listed(*where, **how) for one in page if one["path"] != "a-1"]
+        raise GenericError
+
+    monkeypatch.setattr(obstore, "list", broken)
+    network.again(_hierarchical)
+    store = BlobStore(replace(blob_account, endpoint=network.endpoint), QUICK)
+
+    assert [entry.key for entry in store.list("")] == ["a-1", "a/x"]
 
 
 SUBSCRIPTION = "/subscriptions/1/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/acct"

@@ -3,7 +3,8 @@ Azurite, Microsoft's own emulator of blob storage, as npm has it: the real REST 
 
 What it lacks or gets wrong, so that no test may lean on it: no hierarchical namespace, no versions, no soft delete,
 no immutability; the tag index is immediate; roles are not checked; `x-ms-if-tags` is ignored when tags are set;
-a search by tags ends after 5,000 blobs of a container without a match.
+a search by tags ends after 5,000 blobs of a container without a match; a search of one container may name a
+container, which Azure refuses; the account's information is given to tokens, and by Azure to its key alone.
 """
 
 import shutil

@@ -39,7 +39,13 @@ class Said(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
 
 
-Plan = Callable[[Asked], str | Said | None]
+class Adding(NamedTuple):
+    """The emulator's own answer with headers that only the service adds."""
+
+    headers: Mapping[str, str]
+
+
+Plan = Callable[[Asked], str | Said | Adding | None]
 
 
 class Faulty:
@@ -114,7 +120,7 @@ class Faulty:
         else:
             self._pass_on(client, body, fault)
 
-    def _pass_on(self, client: BaseHTTPRequestHandler, body: bytes, fault: str | None) -> None:
+    def _pass_on(self, client: BaseHTTPRequestHandler, body: bytes, fault: str | Adding | None) -> None:
         behind = http.client.HTTPConnection(str(self._target.hostname), self._target.port)
         try:
             behind.putrequest(client.command, client.path, skip_host=True, skip_accept_encoding=True)
@@ -148,6 +154,8 @@ class Faulty:
         for name, value in answer.getheaders():
             if name.lower() not in ("connection", "transfer-encoding", "content-length", "keep-alive"):
                 head += f"{name}: {value}\r\n"
+        if isinstance(fault, Adding):
+            head += "".join(f"{name}: {value}\r\n" for name, value in fault.headers.items())
         told = answer.getheader("Content-Length") if client.command == "HEAD" else str(len(data))
         head += f"Content-Length: {told or 0}\r\n\r\n"
         whole = head.encode("latin-1") + data

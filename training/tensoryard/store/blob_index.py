@@ -5,7 +5,7 @@ Accounts with a hierarchical namespace have no index tags. There a search reads 
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
@@ -102,13 +102,16 @@ class Index:
         """Names by the account's own index; None where it has none."""
 
         def ask(unsure: bool) -> list[str]:
-            found = self._clients.container(container).find_blobs_by_tags(question(container, coded))
+            found = self._clients.container(container).find_blobs_by_tags(question(coded))
             return [str(one.name) for one in found]
 
         try:
             names = persist(self._clients.patience, ask)
         except HttpResponseError as error:
-            if self._has_none(error, searched=container):
+            there = blob_list.some(self._clients, container) if code_of(error) == _NO_SUCH_QUERY else None
+            if there == []:  # no blob to tell whether it is the account or the search, and none to find
+                return []
+            if self._has_none(error, searched=container, names=there or ()):
                 return None
             raise
         return [name for name in names if blob_list.ours(self._account, container, name)]
@@ -122,15 +125,15 @@ class Index:
         )
         return entry
 
-    def _has_none(self, error: HttpResponseError, searched: str = "") -> bool:
+    def _has_none(self, error: HttpResponseError, searched: str = "", names: Sequence[str] = ()) -> bool:
         """
         Whether an error says that the account has no index tags; then they are kept beside from now on.
 
-        searched: the container that was searched, if it was a search that failed.
+        searched: the container that was searched, if it was a search that failed; names: of some of its blobs.
         """
         code = code_of(error)
         if code not in _NO_TAGS and (
-            code != _NO_SUCH_QUERY or (searched and not blob_list.hierarchical(self._clients, searched))
+            code != _NO_SUCH_QUERY or (searched and not blob_list.hierarchical(self._clients, searched, names))
         ):
             return False
         self._beside = True

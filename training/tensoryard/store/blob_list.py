@@ -1,15 +1,19 @@
 """Listings of a container: in the order of keys, page by page."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob import BlobClient
 
 from tensoryard.store import Entry
 from tensoryard.store.blob_account import BlobAccount, Clients
 from tensoryard.store.blob_errors import is_key, persist
 
 _PAGE = 5000
+_SOME = 10
 
 
 def entries(clients: Clients, container: str, prefix: str, start_after: str) -> Iterator[Entry]:
@@ -24,8 +28,9 @@ def entries(clients: Clients, container: str, prefix: str, start_after: str) -> 
     second = next(pages, None)
     if second is None:
         yield from sorted(first)
-    elif hierarchical(clients, container):
-        yield from sorted([*first, *second, *(entry for page in pages for entry in page)])
+    elif hierarchical(clients, container, (entry.key for entry in (*first, *second))):
+        found = {entry.key: entry for page in (first, second, *pages) for entry in page}
+        yield from (found[key] for key in sorted(found))
     else:
         yield from first
         yield from second
@@ -52,9 +57,10 @@ def keys(clients: Clients, container: str, prefix: str, start_after: str, at_onc
             return [str(name) for name in next(pages, iter(()))], getattr(pages, "continuation_token", None)
 
         page, token = persist(clients.patience, fetch)
-        if page and not asked:
+        if not asked:
             asked = True
-            if hierarchical(clients, container):
+            # Where folders come first, what comes after start_after can be before it in the service's order.
+            if hierarchical(clients, container, page or (some(clients, container, prefix) if start_after else ())):
                 yield from (entry.key for entry in entries(clients, container, prefix, start_after))
                 return
         yield from (name for name in page if name > start_after and ours(clients.account, container, name))
@@ -101,18 +107,38 @@ def is_directory(metadata: Mapping[str, str] | None) -> bool:
     )
 
 
-def hierarchical(clients: Clients, container: str) -> bool:
-    """Whether the account has a hierarchical namespace, asked once; False where it does not say."""
+def hierarchical(clients: Clients, container: str, names: Iterable[str]) -> bool:
+    """
+    Whether the account has a hierarchical namespace; False where no blob is left to tell.
+
+    names: of blobs in the container. Raises the SDK's errors. Azure answers questions about the account only to its
+    key, but on such accounts, and no others, it tells every reader of a blob whether that is a file or a folder.
+    Source: https://learn.microsoft.com/rest/api/storageservices/get-blob-properties
+    """
     if clients.hierarchical is not None:
         return clients.hierarchical
-    try:
-        about: dict[str, Any] = persist(
-            clients.patience, lambda unsure: clients.container(container).get_account_information()
-        )
-    except AzureError:
-        return False
-    clients.hierarchical = bool(about.get("is_hns_enabled"))
-    return clients.hierarchical
+    for name in names:
+        blob = clients.container(container).get_blob_client(name)
+        told: dict[str, str] = {}
+
+        def ask(unsure: bool, blob: BlobClient = blob, told: dict[str, str] = told) -> None:
+            blob.get_blob_properties(raw_response_hook=lambda answer: told.update(answer.http_response.headers))
+
+        with suppress(ResourceNotFoundError):  # removed since it was listed
+            persist(clients.patience, ask)
+            clients.hierarchical = any(header.lower() == "x-ms-resource-type" for header in told)
+            return clients.hierarchical
+    return False
+
+
+def some(clients: Clients, container: str, prefix: str = "") -> list[str]:
+    """Names of a few blobs, folders of a hierarchical namespace too; empty where there are none."""
+
+    def fetch(unsure: bool) -> list[str]:
+        listed = clients.container(container).list_blob_names(name_starts_with=prefix or None, results_per_page=_SOME)
+        return [str(name) for name in islice(listed, _SOME)]
+
+    return persist(clients.patience, fetch)
 
 
 def _pages(clients: Clients, container: str, prefix: str, start_after: str) -> Iterator[list[Entry]]:
@@ -136,7 +162,8 @@ def _pages(clients: Clients, container: str, prefix: str, start_after: str) -> I
                 yield [entry for entry in page if wanted(entry.key) and ours(clients.account, container, entry.key)]
             return
         except (BaseError, OSError, ValueError):  # whatever it is: the SDK meets it too, or does not
-            pass
+            if after != start_after and hierarchical(clients, container, [after]):
+                after = start_after  # what is listed last there need not be the last of all keys
     token: str | None = None
     while True:
 

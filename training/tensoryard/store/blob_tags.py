@@ -44,9 +44,8 @@ def decoded(text: str) -> str:
     return plain.decode(errors="replace")
 
 
-def question(container: str, tags: Mapping[str, str]) -> str:
-    """The search for blobs of a container that have every one of these tags, which are encoded."""
-    clauses = [f"@container='{container}'"]
-    # No quote can be in them: it is not among the signs that Azure allows.
-    clauses += [f"\"{name}\"='{value}'" for name, value in tags.items()]
-    return " AND ".join(clauses)
+def question(tags: Mapping[str, str]) -> str:
+    """The search, within one container, for blobs that have every one of these tags, which are encoded."""
+    # No quote can be in them: it is not among the signs that Azure allows. Nor can `@container`: only a search of the
+    # whole account may name one.
+    return " AND ".join(f"\"{name}\"='{value}'" for name, value in tags.items())
