@@ -16,6 +16,7 @@ import pytest
 
 from launching import same
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, VerificationError
+from tensoryard.store import Entry
 from tensoryard.store.file import FileStore
 from tensoryard.store.keys import content
 from tensoryard.store.transfer import CHUNK_BYTES, download, keep_file, sha256_file
@@ -349,3 +350,51 @@ def test_a_writer_killed_between_two_pages_of_a_record_leaves_nothing_of_it(
     assert files.read("log") == record * whole
     assert files.append("log", record) == whole * 200
     assert files.read("log") == record * (whole + 1)
+
+
+def test_what_is_written_right_after_a_seen_value_was_deleted_stays(
+    files: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when somebody registers the very bytes that a clean-up has just removed."""
+    seen = files.put("objects/a", b"same")
+    unlink = os.unlink
+
+    def unlink_and_write(path: str) -> None:
+        unlink(path)
+        monkeypatch.setattr(os, "unlink", unlink)
+        files.put("objects/a", b"same")
+
+    monkeypatch.setattr(os, "unlink", unlink_and_write)
+
+    assert files.delete("objects/a", etag=seen.etag)
+    assert files.read("objects/a") == b"same"
+
+
+def test_bytes_that_are_not_those_of_the_digest_go_and_those_that_others_keep_stay(
+    files: FileStore, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"one")
+    digest = sha256_file(source)
+
+    class Late:
+        """A store that is asked just after the file was written to, and in which another puts it right again."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(files, name)
+
+        def put_file(self, key: str, path: Path) -> Entry:
+            source.write_bytes(b"other")
+            entry = files.put_file(key, path)
+            if others:
+                files.delete(key)
+                files.put(key, b"one")
+            return entry
+
+    for others in (False, True):
+        late: Any = Late()
+        source.write_bytes(b"one")
+        with pytest.raises(VerificationError, match="changed while it was copied"):
+            keep_file(late, source)
+        assert [files.read(entry.key) for entry in files.list("objects/")] == ([b"one"] if others else [])
+    assert files.stat(content(digest)) is not None

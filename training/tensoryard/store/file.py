@@ -102,7 +102,7 @@ class FileStore:
             entry = self.put_file(target, Path(self._path(source)))
             if self.stat(source) == before:
                 return entry
-            self.delete(target)  # of bytes that were never one value
+            self.delete(target, etag=entry.etag)  # of bytes that were never one value
         raise VerificationError(f"`{source}`: was changed while it was copied, so nothing was copied")
 
     def append(self, key: str, data: bytes, *, at: int | None = None) -> int:
@@ -211,24 +211,17 @@ class FileStore:
 
     def delete(self, key: str, *, etag: str | None = None) -> bool:
         """See `Store.delete`. Folders that it leaves empty go too."""
-        if etag is not None:
-            path = self._path(key)
-            with plain_errors(path, "deleting"):
-                if not remove_seen(path, lambda status: _entry(key, status).etag == etag):
-                    return False
-        for path in (self._path(key), f"{self._root}/{_TAGS}/{key}"):
-            with plain_errors(path, "deleting"):
-                try:
-                    os.unlink(path)
-                except (FileNotFoundError, NotADirectoryError):
-                    continue
-                except OSError:
-                    if not os.path.isdir(path):
-                        raise
-                    continue
-            with suppress(OSError):
-                while len(path := os.path.dirname(path)) > len(self._root):
-                    os.rmdir(path)
+        path, side = self._path(key), f"{self._root}/{_TAGS}/{key}"
+        with plain_errors(path, "deleting"):
+            if etag is None:
+                _unlink(path)
+            # And not once more: by now it may be what another has written since.
+            elif not remove_seen(path, lambda status: _entry(key, status).etag == etag):
+                return False
+        self._remove_empty(path)
+        with plain_errors(side, "deleting"):
+            _unlink(side)
+        self._remove_empty(side)
         return True
 
     def local_path(self, key: str) -> Path | None:
@@ -271,6 +264,12 @@ class FileStore:
                 yield fd, status
             finally:
                 os.close(fd)
+
+    def _remove_empty(self, path: str) -> None:
+        """Remove the folders that are empty now that there is no such path."""
+        with suppress(OSError):
+            while len(path := os.path.dirname(path)) > len(self._root):
+                os.rmdir(path)
 
     def _etag(self, key: str) -> str | None:
         entry = self.stat(key)
@@ -362,6 +361,17 @@ def _close_and_remove(fd: int, path: str) -> None:
     os.close(fd)
     with suppress(OSError):
         os.unlink(path)
+
+
+def _unlink(path: str) -> None:
+    """Remove a file if there is one; a folder is no value and stays."""
+    try:
+        os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError:
+        if not os.path.isdir(path):
+            raise
 
 
 def _sweep(folder: str) -> None:

@@ -176,18 +176,18 @@ def keep_file(store: Store, path: Path) -> tuple[str, Entry]:
     with plain_errors(path, "reading"):
         before = path.stat()
     digest = sha256_file(path)
-    key = content(digest)
     kept = kept_content(store, digest)
     if kept is not None:
         return digest, kept
     try:
-        entry = store.put_file(key, path)
+        entry = store.put_file(content(digest), path)
     except AlreadyExistsError:
         return keep_file(store, path)
     with plain_errors(path, "reading"):
         after = path.stat()
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-        store.delete(key)  # bytes that may not be those of the digest
+        # Bytes that may not be those of the digest; not what another has put there since.
+        store.delete(entry.key, etag=entry.etag)
         hint = "wait until nothing writes to it, and try again"
         raise VerificationError(f"`{path}`: changed while it was copied into the store", hint)
     return digest, entry
