@@ -11,6 +11,7 @@ import pytest
 from launching import same
 from services.faulty import Faulty
 from tensoryard.downloads import download_path
+from tensoryard.errors import VerificationError
 from tensoryard.folders import folder_files
 from tensoryard.store import Entry, Store, blob_upload, transfer
 from tensoryard.store.blob import BlobStore
@@ -161,3 +162,23 @@ def test_a_part_that_a_disk_did_not_keep_is_fetched_again(
 
     assert same((back / "large").read_bytes(), DATA)
     assert [path.name for path in back.iterdir()] == ["large"]
+
+
+@pytest.mark.parametrize("more", [b"", b"more"], ids=["as large", "larger"])
+def test_a_file_that_is_replaced_while_it_is_fetched_is_not_taken(
+    blob_account: BlobAccount, tmp_path: Path, cut_off: Callable[[int], Any], more: bytes
+) -> None:
+    """Nobody noted its digest, so only its ETag tells; a mixture of the two would be as large as the first."""
+    near = BlobStore(blob_account)
+    near.put("data/d/large", DATA)
+
+    class Replaced(Reads):
+        def view(self, key: str, *where: int) -> memoryview:
+            if self.count == 0:
+                near.put(key, DATA[::-1] + more, overwrite=True)
+            return super().view(key, *where)
+
+    replaced: Any = Replaced(near)
+    with pytest.raises(VerificationError, match="was replaced while it was read"):
+        download_path(replaced, "d", tmp_path / "back", whole_paths=False, overwrite=False, show_progress=False)
+    assert list((tmp_path / "back").iterdir()) == []

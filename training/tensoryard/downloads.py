@@ -91,7 +91,7 @@ class Download:
                 alone = item.size_bytes > size_bytes / _FEW
                 digest = fetch(self.store, item.entry, item.path, known, advance, alone=alone)
                 if known is None:
-                    self._sums.note(item.entry, digest, sure=not alone)
+                    self._sums.note(item.entry, digest)
                 progress.file_done()
 
             try:

@@ -54,8 +54,8 @@ def fetch(
         with Part(path.parent, begun) as part:
             there = part.size_bytes
             advance(there)
-            if alone and not is_folder(store):
-                pieces = chunks(store, entry.key, entry.size_bytes, start=there)
+            if alone and not is_folder(store) and entry.size_bytes > CHUNK_BYTES:
+                pieces = chunks(store, entry.key, seen=entry, start=there)
             else:
                 pieces = store.stream(entry.key, there, entry.etag)
             _fill(part, entry.key, pieces, entry.size_bytes, advance)
@@ -104,15 +104,17 @@ def _fill(
 
 
 def chunks(
-    store: Store, key: str, size_bytes: int | None = None, *, start: int = 0
+    store: Store, key: str, size_bytes: int | None = None, *, start: int = 0, seen: Entry | None = None
 ) -> Generator[memoryview, None, None]:
     """
     The bytes of a key in order, from start on, `CHUNK_BYTES` at a time.
 
-    size_bytes: if it is known; it spares a request. Raises NotFoundError when the key is absent.
+    size_bytes: if it is known; it spares a request. seen: the value that they shall be of, all of them, where what is
+    read must not even have been appended to. Raises NotFoundError when the key is absent, VerificationError when it
+    was replaced meanwhile.
     """
-    if not is_folder(store) and (size_bytes is None or size_bytes >= CHUNK_BYTES):
-        yield from _read_ahead(store, key, start)
+    if not is_folder(store) and (seen is not None or size_bytes is None or size_bytes >= CHUNK_BYTES):
+        yield from _read_ahead(store, key, start, seen)
         return
     while chunk := store.view(key, start, CHUNK_BYTES):
         yield chunk
@@ -121,12 +123,12 @@ def chunks(
             return
 
 
-def _read_ahead(store: Store, key: str, first: int) -> Generator[memoryview, None, None]:
+def _read_ahead(store: Store, key: str, first: int, seen: Entry | None) -> Generator[memoryview, None, None]:
     """The same over a network, where one request after the other would leave most of it idle."""
     from collections import deque
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    entry = store.stat(key)
+    entry = seen or store.stat(key)
     if entry is None:
         raise NotFoundError(f"`{key}`: is not in the store")
     waiting: deque[Future[memoryview]] = deque()
@@ -142,11 +144,12 @@ def _read_ahead(store: Store, key: str, first: int) -> Generator[memoryview, Non
     finally:
         pool.shutdown(cancel_futures=True)
     # Contents under their digest never change; who goes on using them gives them a new etag.
-    if entry.size_bytes > CHUNK_BYTES and not key.startswith(CONTENTS):
-        after = store.stat(key)
-        if after is None or (after.etag != entry.etag and after.size_bytes <= entry.size_bytes):
-            hint = "wait until nothing writes to it, and try again"
-            raise VerificationError(f"`{key}`: was replaced while it was read", hint)
+    if seen is None and (entry.size_bytes <= CHUNK_BYTES or key.startswith(CONTENTS)):
+        return
+    after = store.stat(key)
+    if after is None or (after.etag != entry.etag and (seen is not None or after.size_bytes <= entry.size_bytes)):
+        hint = "wait until nothing writes to it, and try again"
+        raise VerificationError(f"`{key}`: was replaced while it was read", hint)
 
 
 def sha256_key(store: Store, key: str) -> str:
