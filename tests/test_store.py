@@ -118,6 +118,25 @@ def test_put_file_tells_what_it_sent_and_is_stopped_by_whoever_is_told(store: St
     assert [entry.key for entry in store.list("")] == ["outputs/big"]
 
 
+@pytest.mark.parametrize("whole_bytes", [0, 1 << 20])
+def test_put_file_of_a_file_that_is_written_to_meanwhile_changes_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_bytes: int
+) -> None:
+    monkeypatch.setattr("tensoryard.store.blob_upload.WHOLE_BYTES", whole_bytes)
+    store.put("data/a", b"good")
+    source = tmp_path / "source"
+    source.write_bytes(bytes(1000))
+
+    def write(data: bytes | memoryview) -> None:
+        with source.open("r+b") as file:
+            file.write(b"new")
+        os.utime(source, ns=(1, 1))
+
+    with pytest.raises(VerificationError, match="source`: changed while it was read, so nothing was written"):
+        store.put_file("data/a", source, overwrite=True, sent=write)
+    assert store.read("data/a") == b"good"
+
+
 def test_put_file_names_a_file_that_is_not_there(store: Store, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="absent"):
         store.put_file("a", tmp_path / "absent")

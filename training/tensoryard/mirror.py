@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from tensoryard.errors import StoreError, TensoryardError, UsageError
+from tensoryard.errors import StoreError, TensoryardError, UsageError, VerificationError
 from tensoryard.run import RunRecord
 from tensoryard.store import Entry, is_folder, keys
 from tensoryard.store.parallel import each
@@ -210,8 +210,12 @@ def keep_whole(run: RunRecord, key: str, path: Path, there: Entry | None, status
     was taken. Raises ChangingError for a file that has been written to since, OSError for one that cannot be read.
     """
     path.open("rb").close()
+    changing = ChangingError("something goes on writing to it")
     if there is None or there.size_bytes != status.st_size:
-        there = run.store.put_file(key, path, overwrite=there is not None)
+        try:
+            there = run.store.put_file(key, path, overwrite=there is not None)
+        except VerificationError:
+            raise changing from None
     if _Seen.of(path.stat()) != _Seen.of(status) or there.size_bytes != status.st_size:
-        raise ChangingError("something goes on writing to it")
+        raise changing
     return there

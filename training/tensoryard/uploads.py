@@ -7,7 +7,7 @@ from threading import Event
 from typing import NamedTuple
 
 from tensoryard.bulk import AT_ONCE, AT_ONCE_AWAY, Stopped, each_file
-from tensoryard.errors import AlreadyExistsError, UsageError, VerificationError
+from tensoryard.errors import AlreadyExistsError, UsageError
 from tensoryard.file_names import not_kept
 from tensoryard.folders import Transferred, clean_path, some
 from tensoryard.progress import shown
@@ -136,15 +136,7 @@ def _put_file(
             whole.update(data)
         advance(len(data))
 
-    with plain_errors(item.path, "reading"):
-        before = item.path.stat()
     entry = store.put_file(key, item.path, overwrite=overwrite, sent=sent)
-    with plain_errors(item.path, "reading"):
-        after = item.path.stat()
-    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-        raise VerificationError(
-            f"`{item.path}`: changed while it was uploaded", "wait until nothing writes to it, and try again"
-        )
     return entry, whole.hexdigest()
 
 

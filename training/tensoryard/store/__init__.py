@@ -45,6 +45,7 @@ class Store(Protocol):
 
         sent: given the bytes in order, once they are on their way; what it raises ends the writing, and nothing of
         it is seen. What an earlier call sent in vain may be used, and not sent again.
+        Raises VerificationError, and nothing of it is seen either, when the file is written to meanwhile.
         """
         ...
 

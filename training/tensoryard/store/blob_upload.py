@@ -18,7 +18,7 @@ from tensoryard.store import Entry, Sent
 from tensoryard.store.blob_account import Clients
 from tensoryard.store.blob_errors import code_of, is_taken, persist, taken
 from tensoryard.store.buffers import Body, filled
-from tensoryard.store.disk import open_file
+from tensoryard.store.disk import check_unchanged, open_file
 
 # By one request, and from memory: fewer round trips, and its retries cost no more than those of the blocks in flight.
 WHOLE_BYTES = 64 << 20
@@ -61,9 +61,10 @@ def put_file(clients: Clients, key: str, path: Path, *, overwrite: bool, sent: S
         status = os.fstat(source)
         if status.st_size <= WHOLE_BYTES:
             with filled(source, path, 0, status.st_size, sent) as data:
+                check_unchanged(source, status, path)
                 return _put_whole(clients, key, data, overwrite=overwrite)
         for _ in range(_TRIES):
-            whole = _put_blocks(clients, key, source, path, status.st_size, overwrite, sent)
+            whole = _put_blocks(clients, key, source, path, status, overwrite, sent)
             if whole is not None:
                 return whole
             sent = None  # what is sent once more was told of
@@ -119,15 +120,26 @@ def _put_fast(clients: Clients, key: str, data: memoryview, nonce: str, overwrit
 
 
 def _put_blocks(
-    clients: Clients, key: str, source: int, path: Path, size_bytes: int, overwrite: bool, sent: Sent | None
+    clients: Clients,
+    key: str,
+    source: int,
+    path: Path,
+    seen: os.stat_result,
+    overwrite: bool,
+    sent: Sent | None,
 ) -> Entry | None:
-    """The entry; None when the blocks were lost, as another writer of the key was done first."""
+    """
+    The entry; None when the blocks were lost, as another writer of the key was done first.
+
+    seen: what the file is; nothing is seen of one that was written to since.
+    """
+    size_bytes = seen.st_size
     blob = clients.blob(key)
     if not overwrite and persist(clients.patience, lambda unsure: blob.exists()):
         raise taken(key)
     nonce = secrets.token_hex(8)
     block_bytes = max(BLOCK_BYTES, -(-size_bytes // _MOST_BLOCKS))
-    names = _names(source, size_bytes, block_bytes)
+    names = _names(seen, block_bytes)
     there = _left_there(clients, blob) if len(names) > _RESUMED_FROM else {}
 
     done = 0
@@ -169,6 +181,7 @@ def _put_blocks(
             turn.notify_all()
         pool.shutdown(cancel_futures=True)
 
+    check_unchanged(source, seen, path)
     condition: dict[str, Any] = {} if overwrite else {"match_condition": MatchConditions.IfMissing}
 
     def commit(unsure: bool) -> Entry | None:
@@ -197,24 +210,23 @@ def _own(blob: BlobClient, key: str, nonce: str, unsure: bool, error: HttpRespon
     raise taken(key) from None
 
 
-def _names(source: int, size_bytes: int, block_bytes: int) -> list[str]:
+def _names(seen: os.stat_result, block_bytes: int) -> list[str]:
     """
     Names of a file's blocks, which nobody gives to other bytes: two writers of one key never mix theirs.
 
     The same again for a file that nothing was written to since, so that a second call finds what the first one sent.
     """
-    seen = os.fstat(source)
     about = (
         os.uname().nodename,
         seen.st_dev,
         seen.st_ino,
         seen.st_mtime_ns,
         seen.st_ctime_ns,
-        size_bytes,
+        seen.st_size,
         block_bytes,
     )
     digest = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
-    return [f"{digest}{number:08d}" for number in range(-(-size_bytes // block_bytes))]
+    return [f"{digest}{number:08d}" for number in range(-(-seen.st_size // block_bytes))]
 
 
 def _left_there(clients: Clients, blob: BlobClient) -> dict[str, int]:

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tensoryard.errors import NotFoundError, StoreError, UsageError
+from tensoryard.errors import NotFoundError, StoreError, UsageError, VerificationError
 
 HINTS = {
     errno.EACCES: "ask the owner of the folder for access, or use a folder of your own",
@@ -35,6 +35,16 @@ def plain_errors(path: str | os.PathLike[str], doing: str) -> Iterator[None]:
         raise StoreError(
             f"`{os.fspath(path)}`: {doing} failed: {os.strerror(code).lower()}", HINTS.get(code)
         ) from error
+
+
+def check_unchanged(source: int, seen: os.stat_result, path: str | os.PathLike[str]) -> None:
+    """Raises VerificationError when an open file was written to since it was seen."""
+    now = os.fstat(source)
+    if (now.st_mtime_ns, now.st_size) != (seen.st_mtime_ns, seen.st_size):
+        raise VerificationError(
+            f"`{os.fspath(path)}`: changed while it was read, so nothing was written",
+            "wait until nothing writes to it, and try again",
+        )
 
 
 def open_file(path: str | os.PathLike[str]) -> int:

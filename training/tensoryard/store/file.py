@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, StoreError, UsageError, VerificationError
 from tensoryard.store import Entry, Sent, file_list
-from tensoryard.store.disk import open_file, plain_errors
+from tensoryard.store.disk import check_unchanged, open_file, plain_errors
 from tensoryard.store.file_append import add, whole_bytes
 from tensoryard.store.file_renew import remove_seen, renew
 from tensoryard.store.file_tags import Tags
@@ -77,6 +77,7 @@ class FileStore:
         target = self._path(key)
         source = open_file(path)
         try:
+            seen = os.fstat(source)
             with plain_errors(target, "writing"):
                 temporary, fd = self._temporary()
                 try:
@@ -84,6 +85,7 @@ class FileStore:
                         _write_all(fd, chunk)
                         if sent:
                             sent(chunk)
+                    check_unchanged(source, seen, path)
                     entry = self._publish(key, target, temporary, fd, overwrite)
                 finally:
                     _close_and_remove(fd, temporary)
