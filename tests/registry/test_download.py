@@ -1,6 +1,7 @@
 """Models fetched and verified: the bytes that were registered, or an error that says what became of them."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,6 +10,7 @@ from models_made import MODEL_FILES, make_run, read_folder
 from tensoryard.errors import TensoryardError, UsageError, VerificationError
 from tensoryard.registry import Registry
 from tensoryard.store import Store, keys
+from tensoryard.store.part import Part
 
 
 def test_download_goes_on_and_refuses_a_folder_with_anything_else(
@@ -31,6 +33,25 @@ def test_download_goes_on_and_refuses_a_folder_with_anything_else(
     with pytest.raises(UsageError, match="`extra`, which the model does not have"):
         registry.download("digits", target)
     assert not (target / "saved_model.pb").exists()
+
+
+def test_two_downloads_into_one_folder_leave_each_other_alone(
+    registry: Registry, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comes while the first is at a file, and finds the part of it."""
+    registry.register_folder("digits", folder)
+    target = tmp_path / "got"
+    publish = Part.publish
+
+    def after_another(part: Part, *what: Any, **how: Any) -> str:
+        monkeypatch.setattr(Part, "publish", publish)
+        registry.download("digits", target)
+        return publish(part, *what, **how)
+
+    monkeypatch.setattr(Part, "publish", after_another)
+    registry.download("digits", target)
+
+    assert read_folder(target) == MODEL_FILES
 
 
 def test_download_does_not_follow_a_link_out_of_the_target(registry: Registry, folder: Path, tmp_path: Path) -> None:

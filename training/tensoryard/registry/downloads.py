@@ -10,7 +10,7 @@ from tensoryard.errors import NotFoundError, StoreError, UsageError, Verificatio
 from tensoryard.registry.records import FileRecord, ModelVersion, check_files, tree_digest
 from tensoryard.store import Store
 from tensoryard.store.disk import plain_errors
-from tensoryard.store.part import PART_PREFIX
+from tensoryard.store.part import PART_PREFIX, remove_parts
 from tensoryard.store.transfer import download, sha256_file, sha256_key
 
 _SHOWN = 5
@@ -93,14 +93,16 @@ def _present(target: Path, files: tuple[FileRecord, ...]) -> set[str]:
     wanted = {file.path: file for file in files}
     present = set()
     extra = []
+    for root, _, _ in os.walk(target):
+        remove_parts(Path(root))
     for root, folders, names in os.walk(target):
         links = [name for name in folders if (Path(root) / name).is_symlink()]
         for name in names + links:
             path = Path(root) / name
             inner = path.relative_to(target).as_posix()
-            if name.startswith(PART_PREFIX):
-                path.unlink(missing_ok=True)  # of a download that was killed
-            elif inner not in wanted or path.is_symlink():
+            if name.startswith(PART_PREFIX):  # of a download that goes on beside this one
+                continue
+            if inner not in wanted or path.is_symlink():
                 extra.append(inner)
             elif sha256_file(path) != wanted[inner].sha256:
                 raise UsageError(
