@@ -18,7 +18,7 @@ def read(folder: Path) -> dict[str, str]:
 
 
 class Counting:
-    """Counts the bytes read from a store."""
+    """A store that notes which keys are read, in whichever way."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -30,6 +30,10 @@ class Counting:
     def read(self, key: str, *where: int) -> bytes:
         self.read_keys.append(key)
         return self.store.read(key, *where)
+
+    def view(self, key: str, offset: int, length: int) -> memoryview:
+        self.read_keys.append(key)
+        return self.store.view(key, offset, length)
 
     def stream(self, key: str, offset: int, etag: str) -> Generator[memoryview, None, None]:
         self.read_keys.append(key)

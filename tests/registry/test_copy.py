@@ -10,6 +10,7 @@ from tensoryard.errors import NotFoundError, VerificationError
 from tensoryard.registry import Registry
 from tensoryard.store import Store, is_folder, keys
 from tensoryard.store.transfer import sha256_key
+from text_folders import Counting, write
 
 FILES = {"saved_model.pb": b"graph" * 1000, "variables/index": b"index", "variables/again": b"index"}
 
@@ -41,6 +42,14 @@ class NoBytes:
         assert "/outputs/" not in key
         return self._store.read(key, *arguments)
 
+    def view(self, key: str, *arguments: Any) -> memoryview:
+        assert "/outputs/" not in key
+        return self._store.view(key, *arguments)
+
+    def stream(self, key: str, *arguments: Any) -> Any:
+        assert "/outputs/" not in key
+        return self._store.stream(key, *arguments)
+
 
 def test_a_copy_moves_nothing_through_this_machine(store: Store) -> None:
     make_run(store)
@@ -60,6 +69,16 @@ def test_registering_a_finished_run_reads_none_of_its_files(store: Store) -> Non
 
     entries = {entry.key: entry.etag for entry in store.list("runs/mnist-0007/outputs/")}
     assert {file.key: file.etag for file in version.files} == entries
+
+
+def test_registering_a_folder_reads_nothing_back(store: Store, tmp_path: Path) -> None:
+    folder = write(tmp_path / "model", {"saved_model.pb": "graph", "variables/index": "index"})
+    counting: Any = Counting(store)
+    for _ in range(2):
+        Registry(counting).register_folder("digits", folder)
+
+    assert [key for key in counting.read_keys if key.startswith(keys.CONTENTS)] == []
+    assert Registry(store).verify("digits") == []
 
 
 @pytest.fixture(params=["overwritten", "deleted"])
