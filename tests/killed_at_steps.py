@@ -15,8 +15,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from tensoryard.store import transfer
-
 
 def die_at(step: int, *, torn: bool) -> None:
     """
@@ -57,7 +55,6 @@ def die_at(step: int, *, torn: bool) -> None:
         return wrapped(Dying)(path, mode.replace("b", ""))
 
     io.open = open_unbuffered  # type: ignore[assignment]
-    transfer.FileIO = Dying  # type: ignore[misc]
     from requests.adapters import HTTPAdapter
 
     asked = HTTPAdapter.send
