@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from finished_runs import FILES, finished_run
+from finished_runs import FILES, finished_run, write_keys
 from killed_at_steps import killed
 from launching import same
 from services.oci_registry import OciRegistry
@@ -201,17 +201,9 @@ def _downloaded(place: Place) -> None:
 
 
 def _with_a_key(place: Place) -> None:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     _run_only(place)
     _register(place)
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem = serialization.Encoding.PEM
-    plain = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    (place.folder / "private.pem").write_bytes(key.private_bytes(pem, *plain))
-    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-    (place.folder / "public.pem").write_bytes(public)
+    write_keys(place.folder)
 
 
 def _sign(place: Place) -> None:

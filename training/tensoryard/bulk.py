@@ -147,17 +147,22 @@ def _whatever_is_pressed(end: Callable[[], None]) -> None:
 
 
 def _all_in_one(failed: Sequence[Failed], done: int, total: int, verb: str) -> TensoryardError:
+    again = "the same command again does only what is missing"
+    # What was asked for last was carried out all the same, or was not: nobody said so.
+    unknown = sum(isinstance(one.error, StoreError) and bool(one.error.maybe_written) for one in failed)
+    hint = next((one.error.hint for one in failed if one.error.hint), None)
+    hint = f"{hint}; {again}" if hint else again
     if total == 1:
+        if unknown:
+            return StoreError(f"data: whether `{failed[0].name}` was {verb} is not known: {_reason(failed[0])}", hint)
         return failed[0].error
     rest = total - done - len(failed)
     shown = "; ".join(f"`{one.name}`: {_reason(one)}" for one in failed[:_SHOWN])
     more = f"; and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
+    all_the_same = f", of which {unknown} may be {verb} all the same" if unknown else ""
     dropped = f", {rest} were not tried after that" if rest else ""
-    hint = next((one.error.hint for one in failed if one.error.hint), None)
-    again = "the same command again does only what is missing"
     return StoreError(
-        f"data: {done} of {total} files were {verb}, {len(failed)} failed{dropped}: {shown}{more}",
-        f"{hint}; {again}" if hint else again,
+        f"data: {done} of {total} files were {verb}, {len(failed)} failed{all_the_same}{dropped}: {shown}{more}", hint
     )
 
 

@@ -15,9 +15,10 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from tensoryard.errors import CorruptRecordError, NotFoundError
+from tensoryard.errors import CorruptRecordError, NotFoundError, StoreError
 from tensoryard.registry.aliases import aliases_of
 from tensoryard.registry.deletions import give_up
+from tensoryard.registry.outcome import told
 from tensoryard.registry.records import SCHEMA, Event, decode
 from tensoryard.run import RunRecord
 from tensoryard.store import Entry, Store, keys
@@ -88,15 +89,66 @@ def collect(
     deleted_before_days: versions deleted so long ago are given up, unless an alias names them.
     untouched_s: contents that were written or used since then stay; no registration may take longer than that from
     its last look at its files to its record.
-    Raises CorruptRecordError before anything is removed when a record cannot be read: what it needs is not known.
+    Raises CorruptRecordError before anything is removed when a record cannot be read: what it needs is not known;
+    StoreError that says what was done when the store fails.
     """
+    plan = _plan(store, apply, deleted_before_days)
+    due, needed = list(plan.due), set(plan.needed)
+    given_up: list[GivenUp] = []
+    removed: list[Entry] = []
+    old: list[Entry] = []
+    try:
+        if apply:
+            for version in plan.due:
+                if give_up(store, version.name, version.version, after=plan.due[version]):
+                    given_up.append(version)
+                else:
+                    due.remove(version)  # restored meanwhile
+                    needed |= _needed_by(store, version.name, [version.version])
+        spare = [entry for entry in plan.listed if entry.key not in needed]
+        old = [entry for entry in spare if entry.modified_at <= plan.now_s - untouched_s]
+        if apply:
+            _remove(store, old, removed)
+    except StoreError as error:
+        if type(error) is not StoreError:  # a record that cannot be read
+            raise
+        raise StoreError(
+            f"clean-up: not finished, {len(given_up)} of {len(due)} deleted versions were given up and "
+            f"{len(removed)} files removed, as far as is known: {error.message}",
+            "; ".join(one for one in (error.hint, "the same again does the rest") if one),
+        ) from error
+    gone = removed if apply else old
+    return Collected(
+        versions=due,
+        contents=len(gone),
+        size_bytes=sum(entry.size_bytes for entry in gone),
+        young=len(spare) - len(old),
+        held=plan.held,
+    )
+
+
+class _Plan(NamedTuple):
+    """
+    What is to be done. now_s: by the store's clock where something will be; listed: contents, before anything else
+    was read; needed: keys of those that stay; due: deleted versions whose time is over, each with the number of its
+    newest event; held: as in `Collected`.
+    """
+
+    now_s: float
+    listed: list[Entry]
+    needed: set[str]
+    due: dict[GivenUp, int]
+    held: list[str]
+
+
+@told("clean-up: nothing was given up or removed")
+def _plan(store: Store, apply: bool, deleted_before_days: float) -> _Plan:
     now_s = _store_clock(store) if apply else time.time()
     # Listed before any record is read: what is referred to after this has another etag.
     listed = [entry for entry in store.list(keys.CONTENTS) if keys.parse_content(entry.key)]
     needed = _needed_by_runs(store) if listed else set()
-    due: list[GivenUp] = []
+    due: dict[GivenUp, int] = {}
     held: list[str] = []
-    numbers: dict[GivenUp, int] = {}
     for name, versions, events in _models(store):
         ended = _ended(store, name, events)
         over = {number for number, one in ended.items() if one.at_s <= now_s - deleted_before_days * DAY_S}
@@ -108,36 +160,22 @@ def collect(
             version = GivenUp(
                 name=name, version=number, deleted_at=event.at, deleted_by=event.by, reason=event.reason
             )
-            due.append(version)
-            numbers[version] = ended[number].number
+            due[version] = ended[number].number
         purged = {number for number, one in ended.items() if one.event.kind == "purged"}
         if listed:
             needed |= _needed_by(store, name, [one for one in versions if one not in purged | (over - named)])
-    if apply:
-        for version in list(due):
-            if not give_up(store, version.name, version.version, after=numbers[version]):
-                due.remove(version)  # restored meanwhile
-                needed |= _needed_by(store, version.name, [version.version])
-    spare = [entry for entry in listed if entry.key not in needed]
-    old = [entry for entry in spare if entry.modified_at <= now_s - untouched_s]
-    removed = list(_removed(store, old)) if apply else old
-    return Collected(
-        versions=due,
-        contents=len(removed),
-        size_bytes=sum(entry.size_bytes for entry in removed),
-        young=len(spare) - len(old),
-        held=held,
-    )
+    return _Plan(now_s, listed, needed, due, held)
 
 
-def _removed(store: Store, entries: Sequence[Entry]) -> Iterator[Entry]:
-    """Those that were still what had been listed, and are gone now."""
+def _remove(store: Store, entries: Sequence[Entry], removed: list[Entry]) -> None:
+    """Remove those that are still what had been listed, and add each to removed once it is gone."""
 
-    def remove(entry: Entry) -> Entry | None:
-        return entry if store.delete(entry.key, etag=entry.etag) else None
+    def remove(entry: Entry) -> None:
+        if store.delete(entry.key, etag=entry.etag):
+            removed.append(entry)
 
     for batch in _batches(entries):
-        yield from (entry for entry in each(store, remove, batch) if entry is not None)
+        each(store, remove, batch)
 
 
 def _models(store: Store) -> Iterator[tuple[str, list[int], dict[int, Entry]]]:

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from tensoryard.errors import CorruptRecordError, NotFoundError
+from tensoryard.errors import CorruptRecordError, NotFoundError, StoreError
+from tensoryard.registry.outcome import told
 from tensoryard.registry.records import decode_version, index_tags
 from tensoryard.registry.registry import Registry
 from tensoryard.registry.sources import nearest
@@ -45,21 +46,32 @@ def reindex(registry: Registry, name: str | None = None) -> Reindexed:
             return "unreadable"
         return "mended"
 
-    counts = {"right": 0, "mended": 0, "unreadable": 0}
+    answers: list[str] = []
+
+    def look(one: tuple[str, int]) -> None:
+        if answer := mend(one):
+            answers.append(answer)
+
     versions: list[tuple[str, int]] = []
     is_there = False
-    for entry in store.list(prefix):
-        is_there = True
-        if parsed := keys.parse_model_version(entry.key):
-            versions.append(parsed)
-    if name is not None and not is_there:
-        raise NotFoundError(f"model `{name}`: there is no such model", nearest(name, registry.list_models()))
-    found = _found(store, versions) if is_folder(store) else None
-    for start in range(0, len(versions), _BATCH):
-        for answer in each(store, mend, versions[start : start + _BATCH]):
-            if answer is not None:
-                counts[answer] += 1
-    return Reindexed(**counts)
+    with told("index: nothing was looked at"):
+        for entry in store.list(prefix):
+            is_there = True
+            if parsed := keys.parse_model_version(entry.key):
+                versions.append(parsed)
+        if name is not None and not is_there:
+            raise NotFoundError(f"model `{name}`: there is no such model", nearest(name, registry.list_models()))
+        found = _found(store, versions) if is_folder(store) else None
+    try:
+        for start in range(0, len(versions), _BATCH):
+            each(store, look, versions[start : start + _BATCH])
+    except StoreError as error:
+        raise StoreError(
+            f"index: not finished, of {len(versions)} versions {answers.count('right')} were right and "
+            f"{answers.count('mended')} were mended, as far as is known: {error.message}",
+            "; ".join(one for one in (error.hint, "the same again goes on") if one),
+        ) from error
+    return Reindexed(**{kind: answers.count(kind) for kind in ("right", "mended", "unreadable")})
 
 
 def _found(store: Store, versions: list[tuple[str, int]]) -> set[str]:

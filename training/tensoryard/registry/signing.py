@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensoryard.errors import AlreadyExistsError, CorruptRecordError, NotFoundError, UsageError
 from tensoryard.registry.downloads import Problem
+from tensoryard.registry.outcome import AGAIN, told
 from tensoryard.registry.records import ModelVersion
 from tensoryard.store import Store, keys
 from tensoryard.store.disk import plain_errors
@@ -43,6 +44,13 @@ def sign_version(
     private = _private_key(key, ask_password)
     public = private.public_key()
     where = keys.model_signature(version.name, version.version, _key_id(public))
+    what = f"`{version.name}:{version.version}`"
+    with told(f"{what}: was not signed", f"{what}: whether the signature was kept is not known", AGAIN):
+        return _sign(store, version, private, where)
+
+
+def _sign(store: Store, version: ModelVersion, private: "EllipticCurvePrivateKey", where: str) -> bytes:
+    public = private.public_key()
     payload = json.dumps(_statement(version, _record_digest(store, version))).encode()
     signature = private.sign(_signed_bytes(payload), _algorithm(public))
     bundle = {
