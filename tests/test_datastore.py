@@ -201,5 +201,5 @@ def test_large_files_of_a_folder_come_by_one_request_each_and_one_alone_by_sever
 
     streamed.read_keys.clear()
     download_path(streamed, "one", tmp_path / "one", **how)
-    assert (streamed.read_keys == []) == (store.local_path("") is None)
+    assert len(streamed.read_keys) == (3 if store.local_path("") is None else 1)
     assert same((tmp_path / "one/large").read_bytes(), files["0"])
