@@ -48,7 +48,7 @@ def test_who_finds_a_file_put_there_meanwhile_takes_the_same_bytes_and_no_others
     upload = Upload(store, files, "d")
     store.put(keys.data("d/a"), b"1")
     store.put(keys.data("d/b"), b"other")
-    with pytest.raises(StoreError, match="2 of 3 files were uploaded, 1 failed: `d/b`: was written before"):
+    with pytest.raises(StoreError, match="2 of 3 files were uploaded, 1 failed: `d/b`: already exists"):
         upload.run(overwrite=False, show_progress=False)
     assert [store.read(keys.data(f"d/{name}")) for name in "abc"] == [b"1", b"other", b"3"]
 

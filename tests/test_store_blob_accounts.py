@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from blob_operations import OPERATIONS, QUICK
+from blob_operations import BIG, OPERATIONS, QUICK
 from services.faulty import Adding, Asked, Faulty, Said
 from tensoryard.errors import NotFoundError, StoreError
 from tensoryard.store import Entry, blob_errors, blob_list
@@ -123,6 +123,25 @@ def test_an_account_without_index_tags_is_noticed_by_whatever_comes_first(
     assert len(said) == 1
     with pytest.raises(NotFoundError):
         store.tags("absent")
+
+
+def test_an_etag_is_asked_for_as_http_writes_it(shaky: BlobStore, network: Faulty) -> None:
+    """In quotes, without which listings give it; Azurite takes both."""
+    shaky.put("runs/a", BIG)
+    (entry,) = shaky.list("runs/")
+    network.again(lambda asked: "answer torn" if asked.method == "GET" and asked.number == 0 else None)
+
+    assert b"".join(shaky.stream("runs/a", 0, entry.etag)) == BIG
+    shaky.copy("runs/a", "runs/b", etag=entry.etag)
+    assert shaky.delete("runs/a", etag=entry.etag)
+    conditions = [
+        value
+        for asked in network.seen
+        for name, value in asked.headers.items()
+        if name in ("if-match", "x-ms-source-if-match")
+    ]
+    assert set(conditions) == {f'"{entry.etag}"'}
+    assert len(conditions) >= 4
 
 
 def test_folders_of_a_hierarchical_namespace_are_no_keys(blob_account: BlobAccount, network: Faulty) -> None:

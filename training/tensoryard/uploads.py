@@ -56,7 +56,7 @@ class Upload:
         changed = [f"`{item.name}`" for item in self._sending if item.replaces]
         if changed and not overwrite:
             raise AlreadyExistsError(
-                f"data: in the datastore already with other bytes: {some(changed)}",
+                f"data: already exists in the datastore with different content: {some(changed)}",
                 hint="`--overwrite`, in Python `overwrite=True`, replaces them; or use another path",
             )
         size_bytes = sum(item.size_bytes for item in self._sending)

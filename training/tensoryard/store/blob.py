@@ -10,14 +10,12 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from tensoryard.errors import UsageError
 from tensoryard.store import Entry, Sent, blob_copy, blob_list, blob_read, blob_upload
-from tensoryard.store.blob_account import BlobAccount, Clients, Patience
+from tensoryard.store.blob_account import BlobAccount, Clients, Patience, only_if
 from tensoryard.store.blob_append import Appends
 from tensoryard.store.blob_errors import CONTRIBUTOR, absent, code_of, is_taken, missing_container, persist, plain
 from tensoryard.store.blob_index import Index
@@ -166,9 +164,7 @@ class BlobStore:
     def delete(self, key: str, *, etag: str | None = None) -> bool:
         """See `Store.delete`."""
         self._appends.forget(check_key(key))
-        only: dict[str, Any] = (
-            {} if etag is None else {"etag": etag, "match_condition": MatchConditions.IfNotModified}
-        )
+        only = {} if etag is None else only_if(etag)
 
         def remove(unsure: bool) -> None:
             self._clients.blob(key).delete_blob(delete_snapshots="include", **only)

@@ -103,6 +103,13 @@ class BlobAccount:
         return list(dict.fromkeys([*found, self.containers.runs]))
 
 
+def only_if(etag: str) -> dict[str, Any]:
+    """What makes a request be carried out only while a blob has an ETag, which listings give without its quotes."""
+    from azure.core import MatchConditions
+
+    return {"etag": f'"{etag}"', "match_condition": MatchConditions.IfNotModified}
+
+
 class Clients:
     """The clients of an account in this process; a process that was forked gets its own: sockets are not shared."""
 

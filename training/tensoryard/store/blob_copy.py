@@ -66,7 +66,7 @@ def _whole(clients: Clients, source: str, target: str, size_bytes: int, etag: st
                 url,
                 metadata={_NONCE: nonce},
                 requires_sync=True,
-                source_etag=etag,
+                source_etag=f'"{etag}"',
                 source_match_condition=MatchConditions.IfNotModified,
                 match_condition=MatchConditions.IfMissing,
                 **signed,

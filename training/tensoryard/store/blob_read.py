@@ -9,12 +9,11 @@ SDK's processor time, and whole small values with a tenth of it; whatever it can
 from collections.abc import Iterator
 from typing import Any
 
-from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceModifiedError, ResourceNotFoundError
 
 from tensoryard.errors import NotFoundError, VerificationError
 from tensoryard.store import blob_list
-from tensoryard.store.blob_account import Clients
+from tensoryard.store.blob_account import Clients, only_if
 from tensoryard.store.blob_errors import absent, missing_container, persist
 
 # In between obstore reads with half of the processor's time, and whole small values with a tenth of it; above, one of
@@ -37,7 +36,7 @@ def read(clients: Clients, key: str, offset: int, length: int | None, etag: str 
         if data is not None:
             return data
     blob = clients.blob(key)
-    only: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
+    only = only_if(etag) if etag else {}
 
     def fetch(unsure: bool) -> bytes:
         # From 0 and of any length: no range is asked for, which an empty value has none of.
