@@ -3,7 +3,8 @@ How long the command line takes to answer, as a whole process. Budget: 100 ms fo
 
     python tests/benchmarks/bench_cli.py
 
-Beside it: Python starting, and the help of rival clients installed in an environment of their own.
+Run ids are completed in a workspace of 1,000 runs. Beside it: Python starting, and the help of rival clients
+installed in an environment of their own.
 """
 
 import os
@@ -18,14 +19,23 @@ from pathlib import Path
 from uv import find_uv_bin
 
 REPEATS = 20
+RUNS = 1_000
 RIVALS = ["torchx==0.7.0", "setuptools<81", "mlflow-skinny==3.17.2"]
 
 
 def main() -> None:
     tyard = shutil.which("tyard", path=str(Path(sys.executable).parent)) or "tyard"
     completion = {"_TYARD_COMPLETE": "bash_complete", "COMP_WORDS": "tyard ru", "COMP_CWORD": "1"}
-    run_ids = {"_TYARD_COMPLETE": "bash_complete", "COMP_WORDS": "tyard runs show ", "COMP_CWORD": "3"}
     with tempfile.TemporaryDirectory() as work:
+        workspace = Path(work) / "workspace"
+        for number in range(1, RUNS + 1):
+            (workspace / "runs" / f"mnist-{number:04d}").mkdir(parents=True)
+        asked = {"COMP_WORDS": "tyard runs show mnist-", "COMP_CWORD": "3", "TYARD_WORKSPACE": str(workspace)}
+        run_ids = {"_TYARD_COMPLETE": "bash_complete", **asked}
+        offered = subprocess.run(
+            [tyard], env={**os.environ, **run_ids}, stdout=subprocess.PIPE, text=True, check=True
+        )
+        assert offered.stdout.startswith(f"plain,mnist-{RUNS}\n"), offered.stdout
         rivals = Path(work) / "rivals"
         uv = find_uv_bin()
         subprocess.run([uv, "venv", "-q", "--python", sys.executable, rivals], check=True)
@@ -36,7 +46,7 @@ def main() -> None:
             "python -c pass": ([sys.executable, "-c", "pass"], {}),
             "tyard --help": ([tyard, "--help"], {}),
             "tyard, complete a command": ([tyard], completion),
-            "tyard, complete a run id": ([tyard], run_ids),
+            f"tyard, a run id of {RUNS:,}": ([tyard], run_ids),
             "torchx --help": ([str(rivals / "bin/torchx"), "--help"], {}),
             "mlflow --help": ([str(rivals / "bin/mlflow"), "--help"], {}),
         }
