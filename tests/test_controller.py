@@ -118,6 +118,23 @@ def test_two_runs_run_at_once_where_two_may(yard: Yard) -> None:
     assert [run.state().stage for run in runs] == ["Completed", "Completed"]
 
 
+@in_a_folder
+def test_runs_that_wait_outlast_a_workspace_json_saved_in_half(yard: Yard) -> None:
+    """The number that was last read holds: two at once."""
+    runs = [yard.submit(COUNTS_AND_WAITS) for _ in range(3)]
+    set_concurrent_runs(yard, 2)
+    process = yard.start_controller()
+    wait_until(lambda: runs[2].state().reason, "the third waits")
+    (yard.workspace.root / "workspace.json").write_text('{"concurrent_runs": 2,')
+    let_go(yard, runs[0])
+    assert yard.wait_for_stage(runs[2], "Running", "Failed") == "Running"
+    assert runs[1].state().stage == "Running"
+    for run in runs[1:]:
+        let_go(yard, run)
+    process.join()
+    assert [run.state().stage for run in runs] == ["Completed"] * 3
+
+
 def test_a_new_controller_knows_that_a_run_of_the_old_one_takes_the_machine(yard: Yard) -> None:
     runs = [yard.submit(COUNTS_AND_WAITS) for _ in range(4)]
     process = yard.start_controller()

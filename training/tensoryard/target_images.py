@@ -32,8 +32,10 @@ def node_images(workspace: "Workspace", target: "str | SlurmTarget") -> str:
 
     They do where there is no registry, or one that only this machine can reach.
     """
+    if target == LOCAL:
+        return ""
     settings = workspace.settings()
-    if target == LOCAL or not settings.node_images or not settings.images_below:
+    if not settings.node_images or not settings.images_below:
         return ""
     from tensoryard.registry.oci_manifest import Place
 

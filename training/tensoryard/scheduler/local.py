@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tensoryard import processes
 from tensoryard.end_record import decide_end
-from tensoryard.errors import SchedulerError
+from tensoryard.errors import SchedulerError, UsageError
 from tensoryard.job import Job
 from tensoryard.render import Placement
 from tensoryard.scheduler import Phase, Seen, WriteFiles
@@ -42,8 +42,10 @@ class LocalScheduler:
     """
 
     def __init__(self, concurrent_runs: Callable[[], int]) -> None:
-        """concurrent_runs: the limit, asked anew each time."""
-        self._limit = concurrent_runs
+        """concurrent_runs: the limit, asked anew each time; where it cannot be told the last one holds."""
+        self._ask_limit = concurrent_runs
+        self._limit = 1
+        self._unread = ""
         self._lock = threading.Lock()
         self._waiting: dict[str, _Waiting] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -70,7 +72,7 @@ class LocalScheduler:
             if run_id in self._waiting:
                 own = self._waiting[run_id].number
                 ahead = sorted((entry.number, other) for other, entry in self._waiting.items() if entry.number < own)
-                if len(self._running) + len(ahead) >= max(1, self._limit()):
+                if len(self._running) + len(ahead) >= self._limit_now():
                     others = [*self._running, *(other for _, other in ahead)]
                     named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
                     return Seen(Phase.WAITING, f"waiting for {named} on this machine")
@@ -131,6 +133,17 @@ class LocalScheduler:
             raise SchedulerError(f"run `{run_id}`: its launch script cannot be started: {error}") from None
         finally:
             os.close(alive)
+
+    def _limit_now(self) -> int:
+        """A workspace.json that somebody is editing, saved in half, is no reason to fail a run that waits."""
+        try:
+            self._limit = max(1, self._ask_limit())
+            self._unread = ""
+        except UsageError as error:
+            if error.message != self._unread:
+                self._unread = error.message
+                print(f"{error.message}; still {self._limit} at once", file=sys.stderr, flush=True)
+        return self._limit
 
     def _look_at_supervisors(self, run_id: str, folder: Path) -> None:
         """A supervisor that was killed cannot say so, and its task's peers would wait for ever."""
