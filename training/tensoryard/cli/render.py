@@ -1,5 +1,6 @@
 """`tyard render`: the files of a job, shown or written to a folder of their own; nothing else happens."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,10 +45,13 @@ def render(
     from tensoryard.preparing import launch_files
     from tensoryard.render import Placement
     from tensoryard.store import keys
+    from tensoryard.store.disk import plain_errors
     from tensoryard.target_images import with_runtime
     from tensoryard.targets import meant, scheduler_of
     from tensoryard.workspace import Workspace
 
+    if out is not None:
+        _check_new(out)
     workspace = Workspace.from_config()
     asked = with_runtime(workspace, load_job(job, changes))
     spec = asked.with_requirements().environment_spec()
@@ -73,23 +77,31 @@ def render(
             click.echo(f"==> {name} <==")
             click.echo(text)
         return
-    _check_new(out)
-    for name, text in files.items():
-        path = out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    with plain_errors(out, "writing"):
+        for name, text in files.items():
+            path = out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
     click.echo(f"Wrote {len(files)} files to {out}", err=True)
 
 
 def _check_new(out: Path) -> None:
-    if out.exists() and any(out.iterdir()):
-        raise UsageError(f"--out: `{out}` is there and not empty", hint="name a new folder")
+    from tensoryard.store.disk import plain_errors
+
+    with plain_errors(out, "reading"):
+        if not os.path.lexists(out):
+            return
+        if not out.is_dir():
+            raise UsageError(f"--out: `{out}` is there and is no folder", hint="name a new folder")
+        if any(out.iterdir()):
+            raise UsageError(f"--out: `{out}` is there and not empty", hint="name a new folder")
 
 
 def _show_image(spec: "EnvironmentSpec", out: Path | None) -> None:
     from tensoryard.environment.by_runtime import BuilderByRuntime
     from tensoryard.environment.image import dockerfile
     from tensoryard.environment.spec import recipe
+    from tensoryard.store.disk import plain_errors
     from tensoryard.workspace import Workspace
 
     if spec.image is None:
@@ -107,6 +119,6 @@ def _show_image(spec: "EnvironmentSpec", out: Path | None) -> None:
     if out is None:
         click.echo(dockerfile(inputs), nl=False)
         return
-    _check_new(out)
-    images.write_context(inputs, out, log)
+    with plain_errors(out, "writing"):
+        images.write_context(inputs, out, log)
     click.echo(f"Wrote the Dockerfile and what it is built with to {out}", err=True)
