@@ -83,6 +83,11 @@ class Tyard:
         out = self("run", code=code)
         return out.split()[1]
 
+    def leftovers(self, run: str = "job-0001") -> list[str]:
+        """Command lines of processes that carry the run's folder in their environment or their arguments."""
+        mark = os.fsencode(self.workspace / "runs" / run)
+        return [command for _, command, environ in all_processes() if mark in environ + command.encode()]
+
     def close(self) -> None:
         """Kill what belongs to the workspace: runs, and the controller that forked itself away."""
         mark = os.fsencode(self.workspace)

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli_runner import Tyard
+from launching import as_root
 from tensoryard.run import RunRecord
 from tensoryard.store.file import FileStore
 from tensoryard.text import duration, printable
@@ -32,6 +33,7 @@ def state(cli: Tyard, run: str = "job-0001") -> str:
     return RunRecord(FileStore(cli.workspace), run).state().stage
 
 
+CYAN, PLAIN = "\x1b[36m", "\x1b[0m"
 # A busy machine may not draw every second.
 FOR_A_SECOND = r"Running ([1-9][\d.]*|\d+ min \d+) s"
 
@@ -214,6 +216,7 @@ def test_without_a_terminal_a_second_sigint_kills(cli: Tyard) -> None:
     assert b"Killing job-0001" in out
     result = json.loads((cli.workspace / "runs" / "job-0001" / "tasks" / "worker-0.json").read_text())
     assert result["signal"] == "SIGKILL"
+    assert cli.leftovers() == []
 
 
 @pytest.mark.parametrize(("arguments", "number"), [(["run"], signal.SIGTERM), (["runs", "stream"], signal.SIGINT)])
@@ -231,8 +234,26 @@ def test_a_run_goes_on_when_its_follower_is_ended(cli: Tyard, arguments: list[st
     cli("runs", "cancel", "1")
 
 
+def test_a_run_is_followed_to_its_end_by_who_may_only_read_the_workspace(cli: Tyard) -> None:
+    """Here through a view of it that is mounted read-only."""
+    cli.job(WAIT)
+    cli("run", "--detach")
+    view = cli.folder / "view"
+    view.mkdir()
+    as_root(f"mount --bind {cli.workspace} {view} && mount -o remount,bind,ro {view}")
+    try:
+        cli.environ["TYARD_WORKSPACE"] = str(view)
+        process = start_and_wait(cli, "runs", "stream")
+        (cli.workspace / "runs" / "job-0001" / "outputs" / "go").touch()
+        out, _ = process.communicate()
+    finally:
+        as_root(f"umount {view}")
+    assert process.returncode == 0, out
+    assert b"Completed job-0001" in out
+
+
 class Terminal:
-    """`tyard` with a terminal of its own."""
+    """`tyard` with a terminal of its own. drawn: all that it was sent, escape sequences too."""
 
     def __init__(self, cli: Tyard, *arguments: str, columns: int = 100) -> None:
         self.master, slave = pty.openpty()
@@ -240,6 +261,7 @@ class Terminal:
         self.process = cli.start(*arguments, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
         os.close(slave)
         self.text = ""
+        self.drawn = ""
 
     def until(self, pattern: str) -> None:
         """Reads until what was shown, less its escape sequences, matches; clears it."""
@@ -261,6 +283,7 @@ class Terminal:
             data = os.read(self.master, 65536)
         except OSError:  # Linux's word for a terminal that nobody holds any more
             data = b""
+        self.drawn += data.decode()
         self.text += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.decode())
         return bool(data)
 
@@ -299,6 +322,7 @@ for step in range(100000):
     assert terminal.process.returncode == 0
     assert re.search(r"worker-0 \| step \d+\r\n", rest)
     assert "Completed job-0001 in" in rest
+    assert f"{CYAN}worker-0 | {PLAIN}[red]not markup[/red]" in terminal.drawn
 
 
 def test_a_narrow_terminal_shows_the_present_stage_and_has_room_for_what_ctrl_c_echoes(cli: Tyard) -> None:
@@ -352,6 +376,7 @@ def test_ctrl_c_at_the_question_kills_and_another_key_goes_on(cli: Tyard) -> Non
     assert "Killing job-0001" in rest
     assert "Canceled job-0001 in" in rest
     assert terminal.process.returncode == 3
+    assert cli.leftovers() == []
 
 
 @given(st.text())

@@ -84,3 +84,4 @@ def test_a_controller_killed_round_the_launch_is_taken_over_from(yard: Yard, sch
     assert process.exitcode == -signal.SIGKILL
     yard.serve()
     assert (run.state().stage, times_run(yard, run)) == ("Completed", 1)
+    assert yard.leftovers(run) == []

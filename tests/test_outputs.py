@@ -19,6 +19,7 @@ def outputs_of(yard: Yard, script: str) -> Outputs:
     found = run.outputs()
     assert found is not None
     assert list(found.warnings) == run.state().warnings
+    assert yard.leftovers(run) == []
     return found
 
 

@@ -22,6 +22,7 @@ from tensoryard.run import RunRecord
 from tensoryard.run_requests import RunRequests
 from tensoryard.scheduler import Scheduler
 from tensoryard.store import is_folder, keys
+from tensoryard.store.disk import plain_errors
 from tensoryard.targets import LOCAL, SERVED_HERE, scheduler_of
 from tensoryard.workspace import Workspace
 
@@ -164,10 +165,12 @@ def controller_lock(workspace: Workspace, target: str = LOCAL) -> Iterator[bool]
     """
     Whether this process now is the controller of a target; let go at the end, or by the kernel when it dies.
 
-    It lies where runs are worked on, whatever the store is.
+    It lies where runs are worked on, whatever the store is. Raises StoreError where that cannot be written.
     """
-    workspace.root.mkdir(parents=True, exist_ok=True)
-    handle = os.open(workspace.root / f"controller-{target}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = workspace.root / f"controller-{target}.lock"
+    with plain_errors(lock, "writing"):
+        workspace.root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

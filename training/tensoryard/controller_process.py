@@ -144,14 +144,25 @@ def spawn_controller(workspace: "Workspace") -> None:
 
 
 def _wanted(workspace: "Workspace") -> list[str]:
-    """The targets for this machine to serve whose runs wait while no controller is at work."""
+    """
+    The targets for this machine to serve whose runs wait while no controller is at work.
+
+    None in a workspace that cannot be written: who may only read it follows runs, and others serve them.
+    """
+    from contextlib import ExitStack
+
     from tensoryard.controller import controller_lock
+    from tensoryard.errors import StoreError
     from tensoryard.store import keys
     from tensoryard.targets import SERVED_HERE
 
     wanted = []
-    for target in SERVED_HERE:
-        with controller_lock(workspace, target) as held:
+    with ExitStack() as locks:
+        for target in SERVED_HERE:
+            try:
+                held = locks.enter_context(controller_lock(workspace, target))
+            except StoreError:
+                return []
             if held and next(iter(workspace.store.children(keys.queued(workspace.queue(target)))), None) is not None:
                 wanted.append(target)
     return wanted
