@@ -163,7 +163,7 @@ def test_mpirun_passes_every_string_on(tmp_path: Path) -> None:
     )
     (hand.folder / "launch" / "horovod-mpi").touch()
     done = hand.run()
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Launching by mpirun\n", "")
     words = [word for text in NASTY for word in (text, text)]
     assert [["train.py", *words]] * 2 == [hand.dumped(task)[0] for task in ("rank-0", "rank-1")]
 
@@ -181,6 +181,7 @@ def test_horovodrun_passes_every_string_on(tmp_path: Path) -> None:
     (hand.folder / "environment").symlink_to(Path(built.python).parents[1])
     done = hand.run()
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "Launching over Gloo: " in done.stdout
     words = [word for text in NASTY for word in (text, text)]
     assert [["train.py", *words]] * 2 == [hand.dumped(task)[0] for task in ("rank-0", "rank-1")]
 

@@ -27,6 +27,7 @@ printf '%s\0' "${tyard_script[@]}" > "$TYARD_RUN_DIR/launch/command"
 
 # launch: by mpirun where the environment's Horovod was built with MPI, else over Gloo
 if [ -e "$TYARD_RUN_DIR/launch/horovod-mpi" ] && command -v mpirun >/dev/null; then
+  echo "Launching by mpirun"
   mpirun \
     --bind-to none \
     --map-by slot \
