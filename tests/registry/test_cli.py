@@ -77,6 +77,8 @@ def test_list_without_a_name_shows_the_newest_of_every_model(run: Run) -> None:
 
     lines = run("list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["MODEL", "digits:2", "letters:1"]
+    every = json.loads(run("list", "--where", "version>=1", "--json").stdout)
+    assert [(one["name"], one["version"]) for one in every] == [("digits", 2), ("digits", 1), ("letters", 1)]
 
 
 def test_the_list_of_models_goes_on_where_a_page_ended(run: Run) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tensoryard.registry.listing import Listed
 
 
-@click.command("list", short_help="List versions, newest first")
+@click.command("list", short_help="List a model's versions, or all models")
 @click.argument("name", type=NAME, required=False)
 @click.option("--where", metavar="CONDITIONS", help="Only versions that match these conditions, joined by `and`.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many to print.")
@@ -26,14 +26,16 @@ def list_command(
     name: str | None, where: str | None, limit: int, before: int | None, after: str | None, as_json: bool
 ) -> None:
     """
-    List the versions of a model, newest first, or the newest version of every model; or the versions that fulfil
-    conditions on model, version, run, experiment, code, data, environment, tensorflow, created, by, size, on metrics
-    and on tags.
+    List the versions of the model NAME, newest first; without NAME the newest version of every model, by name.
+
+    --where takes the versions that fulfil conditions on model, version, run, experiment, code, data, environment,
+    tensorflow, created, by, size, on metrics and on tags: newest first, one model after the other.
 
     \b
     Examples:
       tyard models list digits --limit 10 --json
       tyard models list --where "run=mnist-0007 and accuracy>=0.97"
+      tyard models list --where "version>=1" --limit 1000     every version of every model
     """
     if before is not None and name is None:
         raise UsageError("models list: `--before` names a version, so it needs the model's NAME", "or use `--after`")
