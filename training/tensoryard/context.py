@@ -56,20 +56,29 @@ class Run:
             raise AttributeError(f"inside of its script a run has no `{name}`{instead}", name=name, obj=self)
 
     @classmethod
-    def get_context(cls) -> Run:
-        """The run of this process. Works the same whether the script was started by tyard or by hand."""
+    def get_context(cls, allow_offline: bool = True) -> Run:
+        """
+        The run of this process. Works the same whether the script was started by tyard or by hand.
+
+        allow_offline: whether it may be started by hand; RuntimeError is raised where it may not.
+        """
         folder = os.environ.get("TYARD_RUN_DIR")
         if not folder or "TYARD_TASK" not in os.environ:
+            if not allow_offline:
+                raise RuntimeError("this process is no task of a run: start the script by `tyard run`")
             return cls(None, "offline", "worker-0")
         return cls(Path(folder), os.environ["TYARD_RUN_ID"], os.environ["TYARD_TASK"])
 
-    def log(self, name: str, value: Any, description: str = "") -> None:
+    def log(self, name: str, value: Any, description: str = "", step: int | None = None) -> None:
         """
         Record one value of a metric; a name logged again becomes a list in its order.
 
-        value: a number, or what TensorFlow or NumPy give, text, or lists and dicts of these.
+        value: a number, or what TensorFlow or NumPy give, text, or lists and dicts of these. step: its place in the
+        list, where every value of that name has one.
         """
         record = {"time": time.time(), "task": self.task, "name": name, "value": _plain(value)}
+        if step is not None:
+            record["step"] = _plain(step)
         if description:
             record["description"] = description
         if self._metrics is None:
@@ -85,9 +94,9 @@ class Run:
         for item in value:
             self.log(name, item, description)
 
-    def log_row(self, name: str, description: str = "", **columns: Any) -> None:
+    def log_row(self, name: str, description: str | None = None, **columns: Any) -> None:
         """Record one row of a table: a value for each column, kept as a mapping."""
-        self.log(name, {column: _plain(value) for column, value in columns.items()}, description)
+        self.log(name, {column: _plain(value) for column, value in columns.items()}, description or "")
 
 
 def _plain(value: Any) -> Any:

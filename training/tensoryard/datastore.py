@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tensoryard.downloads import download_path
 from tensoryard.errors import NotFoundError, UsageError
 from tensoryard.folders import clean_path, folder_files, summary
+from tensoryard.instead import refuse
 from tensoryard.job import DatastoreReference
 from tensoryard.uploads import upload_files
 
@@ -48,8 +49,13 @@ class Datastore:
         """The workspace's own datastore."""
         return cls(workspace)
 
-    def path(self, path: str | None = None) -> DatastoreReference:
-        """A reference to a folder or file, for script_params and inputs; it need not be there yet."""
+    def path(self, path: str | None = None, data_reference_name: str | None = None) -> DatastoreReference:
+        """
+        A reference to a folder or file, for script_params and inputs; it need not be there yet.
+
+        data_reference_name is refused: inputs have names.
+        """
+        refuse("path", data_reference_name=data_reference_name)
         return DatastoreReference(self.name, clean_path(path))
 
     def as_mount(self) -> DatastoreReference:

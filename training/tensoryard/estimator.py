@@ -30,6 +30,7 @@ _INSTEAD = {
     "environment": _ENVIRONMENT,
     "docker_runtime_config": "set `runtime` to `image`, and `base_image` to what it names",
     "source_directory_data_store": "the source folder is kept in the workspace: leave it out",
+    "run_config": "use the arguments of TensorFlow(...) or ScriptRunConfig(...)",
     "command": "name the script in `entry_script` and its arguments in `script_params`",
     "_enable_optimized_mode": "leave it out",
     "_disable_validation": "every check is always made: leave it out",
@@ -215,8 +216,8 @@ class ScriptRunConfig(TensorFlow):
         source_directory: str | Path,
         script: str,
         arguments: Sequence[Any] | None = None,
-        compute_target: Any = LOCAL,
         *,
+        compute_target: Any = LOCAL,
         distributed_job_config: MpiConfiguration | TensorflowConfiguration | None = None,
         **others: Any,
     ) -> None:

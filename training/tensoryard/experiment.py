@@ -1,19 +1,19 @@
 """Experiments and runs as Python programs use them, with the names and meanings of Azure ML's SDK v1."""
 
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
 from tensoryard import context
-from tensoryard.errors import JobError, NotFoundError, UsageError
+from tensoryard.errors import JobError, UsageError
 from tensoryard.estimator import TensorFlow
+from tensoryard.instead import refuse
 from tensoryard.job import Job
 from tensoryard.run import ENDS, Event, RunState, find_run, list_runs, run_ids, utc
+from tensoryard.run_files import RunFiles
 from tensoryard.store import is_folder, keys
 from tensoryard.targets import shown_name
 
@@ -42,8 +42,20 @@ class Experiment:
         return f"Experiment(Name: {self.name}, Workspace: {self.workspace.name})"
 
     @staticmethod
-    def list(workspace: "Workspace", experiment_name: str | None = None) -> "list[Experiment]":
-        """Every experiment that has a run, by name; experiment_name: that one alone."""
+    def list(
+        workspace: "Workspace",
+        experiment_name: str | None = None,
+        view_type: str = "ActiveOnly",
+        tags: str | Mapping[str, str] | None = None,
+    ) -> "list[Experiment]":
+        """
+        Every experiment that has a run, by name; experiment_name: that one alone.
+
+        view_type: none is archived here, so "ArchivedOnly" finds none. tags is refused: runs have tags.
+        """
+        refuse("Experiment.list", tags=tags)
+        if view_type == "ArchivedOnly":
+            return []
         names = {run_id.rpartition("-")[0] for run_id in run_ids(workspace.store)}
         wanted = sorted(name for name in names if experiment_name in (None, name))
         return [Experiment(workspace, name) for name in wanted if any(list_runs(workspace.store, name))]
@@ -75,11 +87,13 @@ class Experiment:
         type: str | None = None,
         tags: str | Mapping[str, str] | None = None,
         properties: str | Mapping[str, str] | None = None,
+        include_children: bool = False,
     ) -> "Iterator[Run]":
         """
         The runs of this experiment, newest first.
 
-        tags, properties: only runs that have this name, or these names with these values.
+        tags, properties: only runs that have this name, or these names with these values. include_children changes
+        nothing: no run has others below it.
         """
         if type is not None:
             raise UsageError(f"get_runs: got the type `{type}`, but all runs are of one type: leave it out")
@@ -89,7 +103,7 @@ class Experiment:
                 yield run
 
 
-class Run:
+class Run(RunFiles):
     """
     One submission of a job, seen from outside; inside a script `Run.get_context()` gives the other side.
 
@@ -98,8 +112,8 @@ class Run:
     """
 
     def __init__(self, experiment: Experiment, run_id: str) -> None:
+        super().__init__(experiment.workspace, find_run(experiment.workspace.store, run_id))
         self.experiment = experiment
-        self._record = find_run(experiment.workspace.store, run_id)
 
     if not TYPE_CHECKING:  # a type checker is to see that a name is not there
 
@@ -135,9 +149,9 @@ class Run:
         return f"Run(Experiment: {self.experiment.name}, Id: {self.id}, Status: {self.get_status()})"
 
     @staticmethod
-    def get_context() -> context.Run:
-        """The run that this process is a task of, or a stand-in that prints when it is none of any."""
-        return context.Run.get_context()
+    def get_context(allow_offline: bool = True) -> context.Run:
+        """As `tensoryard.context.Run.get_context`: the run that this process is a task of."""
+        return context.Run.get_context(allow_offline)
 
     @staticmethod
     def get(workspace: "Workspace", run_id: str) -> "Run":
@@ -181,10 +195,19 @@ class Run:
             details["error"] = {"error": {"code": "RunFailed", "message": self._failure()}}
         return details
 
-    def get_metrics(self, name: str | None = None) -> dict[str, Any]:
-        """Every metric logged, or the one named: one value as itself, more as a list in their order."""
+    def get_metrics(
+        self, name: str | None = None, recursive: bool = False, run_type: str | None = None, populate: bool = False
+    ) -> dict[str, Any]:
+        """
+        Every metric logged, or the one named: one value as itself, more as a list in their order.
+
+        recursive: the same under the run's id, as no run has others below it, of whatever run_type. populate changes
+        nothing: no value lies elsewhere.
+        """
         metrics = self._record.metrics()
-        return metrics if name is None else {key: value for key, value in metrics.items() if key == name}
+        if name is not None:
+            metrics = {key: value for key, value in metrics.items() if key == name}
+        return {self.id: metrics} if recursive else metrics
 
     def get_tags(self) -> dict[str, str]:
         """The tags of the job and those added since."""
@@ -197,63 +220,6 @@ class Run:
     def get_properties(self) -> dict[str, str]:
         """What was found out about the run: snapshot (digest of the code), environment, tensorflow (its version)."""
         return _properties(self._record.state())
-
-    def get_file_names(self) -> list[str]:
-        """Paths of the run's files so far: outputs/..., logs/..., metrics/... and what was uploaded."""
-        return self._record.file_names()
-
-    def download_file(self, name: str, output_file_path: str | Path | None = None) -> None:
-        """
-        Write one of the run's files to this machine, whole and checked.
-
-        output_file_path: a file, or a folder that is there; None is a file of the same name in the current folder.
-        Raises NotFoundError that names the nearest when the run has no such file.
-        """
-        target = Path(name.rpartition("/")[2]) if output_file_path is None else Path(output_file_path)
-        if target.is_dir() or str(output_file_path or "").endswith("/"):
-            target = target / name.rpartition("/")[2]
-        self._download([(name, target)])
-
-    def download_files(
-        self,
-        prefix: str | None = None,
-        output_directory: str | Path | None = None,
-        output_paths: Sequence[str | Path] | None = None,
-        append_prefix: bool = True,
-    ) -> None:
-        """
-        Write the run's files whose names start with a prefix to this machine, whole and checked.
-
-        output_directory: where; None is the current folder. output_paths: a path for each file instead of its own.
-        append_prefix: whether names keep the prefix. Raises NotFoundError when no name starts so.
-        """
-        names = [name for name in self.get_file_names() if name.startswith(prefix or "")]
-        if not names:
-            raise NotFoundError(
-                f"run `{self.id}`: has no file whose name starts with `{prefix or ''}`",
-                hint="`run.get_file_names()` lists what it has",
-            )
-        if output_paths is not None and len(set(output_paths)) != len(names):
-            raise UsageError(f"output_paths: got {len(set(output_paths))} different paths for {len(names)} files")
-        start = 0 if append_prefix or prefix is None else len(prefix)
-        inner = output_paths or [name[start:].lstrip("/") or name.rpartition("/")[2] for name in names]
-        top = Path(output_directory or ".")
-        self._download([(name, top / path) for name, path in zip(names, inner, strict=True)])
-
-    def upload_file(self, name: str, path_or_stream: str | Path | IO[bytes]) -> None:
-        """
-        Add a file to the run's files, once; `register_model` takes it like one that the run wrote.
-
-        Raises AlreadyExistsError when the run has a file of that name.
-        """
-        if isinstance(path_or_stream, str | Path):
-            self._record.upload(name, Path(path_or_stream))
-            return
-        with tempfile.NamedTemporaryFile() as file:
-            while chunk := path_or_stream.read(1 << 20):
-                file.write(chunk)
-            file.flush()
-            self._record.upload(name, Path(file.name))
 
     def cancel(self) -> None:
         """Ask for the run to be stopped; returns at once."""
@@ -291,15 +257,26 @@ class Run:
         model_framework: str | None = None,
         model_framework_version: str | None = None,
         description: str | None = None,
+        datasets: Any = None,
+        sample_input_dataset: Any = None,
+        sample_output_dataset: Any = None,
+        resource_configuration: Any = None,
     ) -> "Model":
         """
         The new version of a model, made of what this finished run has at a path such as outputs/model.
 
         model_path: a folder or file of the run; None is model_name. The job's tags are kept with it, under `tags`.
-        Raises NotFoundError when nothing is there or the run has not ended.
+        The last four are refused. Raises NotFoundError when nothing is there or the run has not ended.
         """
         from tensoryard.model import Model, properties_with
 
+        refuse(
+            "register_model",
+            datasets=datasets,
+            sample_input_dataset=sample_input_dataset,
+            sample_output_dataset=sample_output_dataset,
+            resource_configuration=resource_configuration,
+        )
         workspace = self.experiment.workspace
         version = workspace.registry.register_run_files(
             model_name,
@@ -309,20 +286,6 @@ class Run:
             properties=properties_with(properties, description, model_framework, model_framework_version),
         )
         return Model(workspace, version.name, version=version.version)
-
-    def _download(self, wanted: Sequence[tuple[str, Path]]) -> None:
-        from tensoryard.store.transfer import download
-
-        outputs = self._record.outputs()
-        recorded = {file.path: file for file in outputs.files} if outputs else {}
-        keys_of = self._record.file_keys()
-        # `file_key` is for the error that names the nearest.
-        found = [(name, keys_of.get(name) or self._record.file_key(name), path) for name, path in wanted]
-        for name, key, path in found:
-            file = recorded.get(name)
-            ours = file is not None and key == self._record.key(name)
-            sha256, size_bytes = (file.sha256, file.size_bytes) if file and ours else (None, None)
-            download(self._record.store, key, path, sha256, size_bytes)
 
     def _ensure_controller(self) -> None:
         from tensoryard.controller_process import spawn_controller

@@ -5,9 +5,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
+from tensoryard.instead import refuse
 from tensoryard.registry import ModelVersion
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.part import PART_PREFIX
@@ -25,7 +26,8 @@ class Model:
     One version of a model. It never changes: tags and properties are those of its registration.
 
     workspace: where it is; name: the model; version: its number, None for the newest. id: instead of both, such as
-    `digits:3` or `digits@champion`. tags, properties, run_id: the newest version that has them.
+    `digits:3` or `digits@champion`. tags, properties, run_id, model_framework: the newest version that has them.
+    expand changes nothing: a version has all its fields.
     Raises NotFoundError that says what there is.
     """
 
@@ -38,14 +40,16 @@ class Model:
         properties: Labels | None = None,
         version: int | None = None,
         run_id: str | None = None,
+        model_framework: str | None = None,
+        expand: bool = True,
     ) -> None:
         if (name is None) == (id is None):
             raise UsageError("Model: give either a name or an id", hint="`Model(ws, 'digits')` is the newest version")
         self.workspace = workspace
         if id is not None:
             self._record = workspace.registry.resolve(id)
-        elif tags or properties or run_id:
-            found = Model.list(workspace, name, tags=tags, properties=properties, run_id=run_id)
+        elif tags or properties or run_id or model_framework:
+            found = Model.list(workspace, name, tags, properties, run_id, model_framework=model_framework)
             match = next((one for one in found if version in (None, one.version)), None)
             if match is None:
                 raise NotFoundError(f"model `{name}`: no version has what was asked for")
@@ -107,14 +111,28 @@ class Model:
         tags: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         description: str | None = None,
+        datasets: Any = None,
         model_framework: str | None = None,
         model_framework_version: str | None = None,
+        child_paths: Sequence[str] | None = None,
+        sample_input_dataset: Any = None,
+        sample_output_dataset: Any = None,
+        resource_configuration: Any = None,
     ) -> "Model":
         """
         The new version of a model, made of a folder or file of this machine, whose bytes are copied.
 
-        description, model_framework, model_framework_version: kept among its properties under these names.
+        description, model_framework, model_framework_version: kept among its properties under these names. datasets,
+        child_paths, sample_input_dataset, sample_output_dataset and resource_configuration are refused.
         """
+        refuse(
+            "Model.register",
+            datasets=datasets,
+            child_paths=child_paths,
+            sample_input_dataset=sample_input_dataset,
+            sample_output_dataset=sample_output_dataset,
+            resource_configuration=resource_configuration,
+        )
         about = properties_with(properties, description, model_framework, model_framework_version)
         record = workspace.registry.register_folder(model_name, Path(model_path), tags=tags, properties=about)
         return Model._of(workspace, record)
@@ -127,6 +145,7 @@ class Model:
         properties: Labels | None = None,
         run_id: str | None = None,
         latest: bool = False,
+        dataset_id: str | None = None,
         expand: bool = True,
         page_count: int = 255,
         model_framework: str | None = None,
@@ -137,7 +156,9 @@ class Model:
         tags, properties: only versions that have each of these, a name or a pair of name and value.
         run_id, model_framework: only those of this run, of this framework. latest: of each model only the newest
         version that is left. expand and page_count change nothing: a version has all its fields, and all are read.
+        dataset_id is refused.
         """
+        refuse("Model.list", dataset_id=dataset_id)
         from tensoryard.registry.search import search
         from tensoryard.registry.where import Clause
 
@@ -152,17 +173,17 @@ class Model:
                 found.append(Model._of(workspace, record))
         return found
 
-    def download(self, target_dir: str | Path = ".", exist_ok: bool = False) -> str:
+    def download(self, target_dir: str | Path = ".", exist_ok: bool = False, exists_ok: bool | None = None) -> str:
         """
         The path of the model's folder or file, written below target_dir under the name it was registered with.
 
         exist_ok: whether files that are there already may be replaced; otherwise AlreadyExistsError is raised
-        before anything is written. Every byte is checked. Raises VerificationError for a byte that is not the
-        registered one.
+        before anything is written. exists_ok: an older name of the same. Every byte is checked. Raises
+        VerificationError for a byte that is not the registered one.
         """
         target = Path(target_dir)
         place = target / self._base_name()
-        if place.exists() and not exist_ok:
+        if place.exists() and not (exist_ok or exists_ok):
             raise AlreadyExistsError(
                 f"`{place}`: is there already", hint="`exist_ok=True` replaces its files; or use another folder"
             )

@@ -231,23 +231,21 @@ class RunRecord:
 
     def metrics(self) -> dict[str, Any]:
         """
-        Every metric logged: one value as itself, more as a list in the order of their times; each task's in the order
-        in which it logged them, even where its clock was set back.
+        Every metric logged: one value as itself, more as a list in the order of their steps, where all have one, else
+        of their times; each task's in the order in which it logged them, even where its clock was set back.
         """
-        values: dict[str, list[tuple[float, Any]]] = {}
+        values: dict[str, list[tuple[float | None, float, Any]]] = {}
         for entry in self.store.list(self.key("metrics/")):
             latest = 0.0
             for line in self.store.read(entry.key).splitlines():
                 try:
                     record = json.loads(line)
                     latest = max(latest, float(record["time"]))
-                    values.setdefault(record["name"], []).append((latest, record["value"]))
+                    step = None if record.get("step") is None else float(record["step"])
+                    values.setdefault(record["name"], []).append((step, latest, record["value"]))
                 except (ValueError, KeyError, TypeError):
                     continue
-        return {
-            name: found[0][1] if len(found) == 1 else [value for _, value in sorted(found, key=lambda pair: pair[0])]
-            for name, found in values.items()
-        }
+        return {name: found[0][2] if len(found) == 1 else _in_order(found) for name, found in values.items()}
 
     def file_names(self) -> list[str]:
         """Paths of what the run has left so far, in order: outputs, logs, metrics, and what was uploaded to it."""
@@ -319,6 +317,12 @@ class RunRecord:
             return dict(json.loads(self.store.read(key)))
         except (ValueError, TypeError, NotFoundError):
             return {}
+
+
+def _in_order(logged: list[tuple[float | None, float, Any]]) -> list[Any]:
+    """Values by their steps, which are None where they have none, and times."""
+    stepped = all(step is not None for step, _, _ in logged)
+    return [value for _, _, value in sorted(logged, key=lambda one: (one[0] or 0.0 if stepped else 0.0, one[1]))]
 
 
 def list_runs(store: Store, experiment: str | None = None) -> Iterator[RunRecord]:

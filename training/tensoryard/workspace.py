@@ -36,14 +36,18 @@ class Workspace:
         self.root = root.absolute()
 
     @classmethod
-    def from_config(cls, path: str | Path | None = None) -> "Workspace":
+    def from_config(cls, path: str | Path | None = None, auth: Any = None) -> "Workspace":
         """
         The workspace at path; else of $TYARD_WORKSPACE; else the nearest `.tensoryard` folder from here upwards;
         else `~/.tensoryard`. It need not exist: the first thing kept in it makes it.
 
-        A folder that holds a `.tensoryard` folder stands for that one.
+        A folder that holds a `.tensoryard` folder stands for that one. auth is refused: nobody signs in to a folder.
         Raises NotFoundError when a path is given and is not there, UsageError when $TYARD_WORKSPACE cannot be one.
         """
+        if auth is not None:
+            from tensoryard.instead import refuse
+
+            refuse("Workspace.from_config", auth=auth)
         if path is not None:
             given = Path(path)
             given = given.parent if given.name == SETTINGS else given
