@@ -51,8 +51,8 @@ def main(args: argparse.Namespace) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(max(1, len(os.sched_getaffinity(0)) // hvd.local_size()))
     run = Run.get_context()
     tf.keras.utils.set_random_seed(args.seed)
-    images = load_idx(args.data_folder, "train-images-idx3")
-    labels = load_idx(args.data_folder, "train-labels-idx1").astype(np.int32)
+    images = tf.constant(load_idx(args.data_folder, "train-images-idx3"))
+    labels = tf.constant(load_idx(args.data_folder, "train-labels-idx1").astype(np.int32))
     test_images = load_idx(args.data_folder, "t10k-images-idx3")
     test_labels = load_idx(args.data_folder, "t10k-labels-idx1").astype(np.int32)
     test_count = len(test_labels)
@@ -60,29 +60,42 @@ def main(args: argparse.Namespace) -> None:
     test_images, test_labels = tf.constant(test_images[mine]), tf.constant(test_labels[mine])
     batch = min(args.batch_size, len(images) // hvd.size())
     # The same number on every rank: one that made a step more would wait for the others for ever.
-    steps = len(images) // (batch * hvd.size())
+    blocks = -(-(len(images) // (batch * hvd.size())) // 100)  # of at most 100 batches
+    steps = len(images) // (batch * hvd.size()) // blocks  # batches of this rank in a block
 
-    model = build_model(args, images.shape[1:], int(labels.max()) + 1)
+    model = build_model(args, images.shape[1:], int(tf.reduce_max(labels)) + 1)
     # The batch grows with the number of ranks, and so does the step that its less noisy gradient allows.
     optimizer = tf.keras.optimizers.SGD(args.learning_rate * hvd.size())
     optimizer.build(model.trainable_variables)  # its variables must exist before tracing and before restoring
 
-    # The whole epoch is one call. A Python loop over batches costs more than the arithmetic of a small model: it
+    # A block of batches is one call. A Python loop over batches costs more than the arithmetic of a small model: it
     # crosses from Python to TensorFlow several dozen times a step. No jit_compile: XLA cannot compile Horovod.
-    # Pass data as arguments: an array that the function closes over is copied into its graph.
     @tf.function
-    def train_epoch(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+    def train_block(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         total = 0.0
         for step in tf.range(steps):  # tf.range makes a loop in the graph; Python's range would unroll it
             with tf.GradientTape() as tape:
-                logits = model(tf.gather(images, order[step]), training=True)
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(labels, order[step]), logits)
+                logits = model(images[step], training=True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels[step], logits)
                 loss = tf.reduce_mean(losses)
             # Averages each gradient over the ranks, several in one message.
             gradients = hvd.DistributedGradientTape(tape).gradient(loss, model.trainable_variables)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
             total += loss
         return hvd.allreduce(total / steps)
+
+    def shuffled(epoch: int) -> tf.data.Dataset:
+        # Indices are shuffled and whole blocks gathered: a pipeline that handles one image at a time costs more than
+        # the training. Seeded by the epoch, so that all ranks draw the same order and each takes its own part of it,
+        # and that a resumed run sees the batches that an unbroken one would have seen.
+        order = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=args.seed + epoch)
+        order = order.shard(hvd.size(), hvd.rank()).batch(steps * batch, drop_remainder=True).take(blocks)
+
+        def gather(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            chosen = tf.reshape(chosen, [steps, batch])
+            return tf.gather(images, chosen), tf.gather(labels, chosen)
+
+        return order.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     @tf.function
     def accuracy(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -98,14 +111,12 @@ def main(args: argparse.Namespace) -> None:
         print(f"Resumed after epoch {int(epoch)}", flush=True)
     hvd.broadcast_variables([epoch, *model.variables, *optimizer.variables], root_rank=0)
 
-    images, labels = tf.constant(images), tf.constant(labels)
     while epoch < args.epochs:
         started = time.perf_counter()
-        # Seeded by the epoch, so that all ranks draw the same order and each takes its own part of it, and that a
-        # resumed run sees the batches that an uninterrupted one would have seen.
-        order = np.random.default_rng([args.seed, int(epoch)]).permutation(len(images))[mine][: steps * batch]
-        loss = float(train_epoch(images, labels, tf.constant(order.reshape(steps, batch))))
-        rate = hvd.size() * steps * batch / (time.perf_counter() - started)  # the first epoch's includes tracing
+        loss = float(tf.reduce_mean([train_block(*block) for block in shuffled(int(epoch))]))
+        rate = (
+            hvd.size() * blocks * steps * batch / (time.perf_counter() - started)
+        )  # the first epoch's includes tracing
         epoch.assign_add(1)
         score = float(accuracy(test_images, test_labels))
         if is_first:
