@@ -353,12 +353,12 @@ print(letters, peak_kib())
 
 @in_a_folder
 def test_an_endless_line_is_followed_in_little_memory(yard: Yard) -> None:
-    run = yard.submit("import sys\nfor _ in range(160): sys.stdout.write('x' * (1 << 20))")
+    run = yard.submit("import sys\nfor _ in range(1024): sys.stdout.write('x' * (1 << 20))")
     process = yard.start_controller()
     command = [sys.executable, "-c", PEAK_KIB + FOLLOWS, str(yard.workspace.root), run.id]
     letters, peak_kib = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     process.join()
-    assert letters == 160 << 20
+    assert letters == 1 << 30
     assert peak_kib < 100 << 10
     assert end_of(yard, run) == ("Completed", None)
     assert {len(line) for line in run.log_tail("worker-0")} == {500}
