@@ -43,23 +43,28 @@ def folder(tmp_path: Path) -> Iterator[Path]:
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_workers_of_the_multi_worker_template_train_one_model(folder: Path) -> None:
-    assert tyard("init", "job", "--kind", "multi_worker", "--data", "digits", cwd=folder).returncode == 0
-
-    ran = tyard("run", "job", "--set", "script_params.--epochs=2", cwd=folder)
-
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    shown = json.loads(tyard("runs", "show", "latest", "--json", cwd=folder).stdout)
-    assert shown["stage"] == "Completed"
-    assert len(shown["metrics"]["accuracy"]) == 2
-    registered = tyard("models", "register", "digits", "--run", "latest", "--path", "outputs/model", cwd=folder)
-    assert registered.returncode == 0, registered.stderr
-
-
 def epochs(log: str) -> dict[int, str]:
     """Loss and accuracy that the script printed for each epoch."""
     lines = re.findall(r"\| Epoch (\d+)/\d+: (loss [\d.]+, accuracy [\d.]+)", log)
     return {int(number): values for number, values in lines}
+
+
+def test_workers_of_the_multi_worker_template_train_one_model_and_go_on_in_another_run(folder: Path) -> None:
+    assert tyard("init", "job", "--kind", "multi_worker", "--data", "digits", cwd=folder).returncode == 0
+
+    ran = tyard("run", "job", "--set", "script_params.--epochs=1", cwd=folder)
+    more = ["--set", "script_params.--epochs=2", "--set", "resume_from=latest"]
+    resumed = tyard("run", "job", *more, cwd=folder)
+
+    assert ran.returncode == resumed.returncode == 0, ran.stdout + ran.stderr + resumed.stdout + resumed.stderr
+    assert [*epochs(ran.stdout)] == [1]
+    assert [*epochs(resumed.stdout)] == [2]
+    for worker in ("worker-0", "worker-1"):
+        assert f"{worker} | Resumed after epoch 1\n" in resumed.stdout
+    shown = json.loads(tyard("runs", "show", "latest", "--json", cwd=folder).stdout)
+    assert (shown["stage"], [*shown["metrics"]]) == ("Completed", ["loss", "accuracy", "samples_per_second"])
+    registered = tyard("models", "register", "digits", "--run", "latest", "--path", "outputs/model", cwd=folder)
+    assert registered.returncode == 0, registered.stderr
 
 
 def test_a_killed_run_goes_on_in_another_and_ends_where_an_unbroken_one_does_whose_model_predicts(
