@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -224,3 +225,27 @@ def test_slurms_programs_are_commands_of_tyard(tmp_path: Path) -> None:
         words = [word.replace('"$1"', "gpu-1") for word in text.split("/bin/tyard ", 1)[1].split()]
         said = CliRunner().invoke(tyard, [*words, "--help"])
         assert said.exit_code == 0, said.output
+
+
+def test_a_job_that_waits_for_its_nodes_asks_slurm_less_and_less_often(tmp_path: Path) -> None:
+    """Its nodes are up after three minutes, by a clock that only `sleep` moves."""
+    clock = tmp_path / "clock"
+    programs = {
+        "squeue": "echo CONFIGURING",
+        "sinfo": f"""awk '{{ s += $1 }} END {{ exit s < 180 }}' {clock} && echo idle || echo idle#""",
+        "sleep": f"echo $1 >>{clock}",
+    }
+    clock.touch()
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    environ = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "gpucluster-[1-2]",
+    }
+    subprocess.run(["sh", script("head", "tyard-job-start", tmp_path)], env=environ, check=True)
+    pauses = [int(line) for line in clock.read_text().split()]
+    assert pauses[:9] == [1] * 9
+    assert pauses == sorted(pauses)
+    assert len(pauses) < 60
