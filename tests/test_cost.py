@@ -54,6 +54,20 @@ def test_only_targets_of_the_workspace_have_a_price() -> None:
     assert cluster_of_target({"slurm": {}}, {"gpucluster": T4}) is None
 
 
+def test_nodes_that_no_task_is_on_are_not_paid_for(cli: Tyard) -> None:
+    """Four tasks that fill nodes two by two need two nodes, and Slurm is asked for no more."""
+    record = cli.record("mnist-0001")
+    training = {"parameter_server": {"worker_count": 3, "parameter_server_count": 1, "chief": False}}
+    job = {"experiment": "mnist", "entry_script": "t.py", "compute_target": "gpucluster", "node_count": 4}
+    job |= {"process_count_per_node": 2, "distributed_training": training}
+    cli.store.put(record.key("job.json"), json.dumps(job).encode())
+    for time, stage in ((0, "Running"), (1800, "Completed")):
+        cli.store.append(record.key("events.jsonl"), json.dumps({"time": time, "stage": stage}).encode() + b"\n")
+
+    (one,) = json.loads(cli("cluster", "cost", "--json"))["runs"]
+    assert (one["nodes"], one["node_seconds"]) == (2, 3600)
+
+
 def test_runs_on_clusters_are_listed_with_what_they_used(cli: Tyard) -> None:
     for number, (target, nodes) in enumerate([("gpucluster", 2), ("local", 1), ({"slurm": {}}, 3)], 1):
         record = cli.record(f"mnist-{number:04}")

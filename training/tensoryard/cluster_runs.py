@@ -52,7 +52,7 @@ def runs_of(workspace: "Workspace", name: str) -> list[JobView]:
                 job="-",
                 name=run_id,
                 user="-",
-                nodes=run.job.node_count,
+                nodes=run.job.nodes,
                 state=state.stage,
                 kind=None,
                 reason=state.reason or (None if state.stages else "waiting for the controller on the head"),

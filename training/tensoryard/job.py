@@ -304,6 +304,11 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
             return spread(roles, self.node_count)
         return place(roles, per_node)
 
+    @property
+    def nodes(self) -> int:
+        """How many nodes its tasks are on, which is what a cluster is asked for: node_count, or fewer if they fit."""
+        return max(task.node for task in self.tasks()) + 1
+
     def references(self) -> dict[str, DatastoreReference]:
         """Every datastore reference by the field that holds it."""
         found = {

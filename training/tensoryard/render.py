@@ -78,7 +78,7 @@ def render(
     Raises JobError when the job does not fit the placement.
     """
     tasks = job.tasks()
-    nodes = _node_count(tasks)
+    nodes = job.nodes
     if placement.hosts and len(placement.hosts) < nodes:
         raise JobError(f"hosts: got {len(placement.hosts)} ({', '.join(placement.hosts)}), the job needs {nodes}")
     files = {"run.sh": _script(job, tasks, placement, run_id, run_dir, local_paths, nodes if node_images else 0)}
@@ -89,10 +89,6 @@ def render(
         for name, text in tf_configs(tasks, task_addresses):
             files[f"tf_config/{name}.json"] = text + "\n"
     return files
-
-
-def _node_count(tasks: Sequence[Task]) -> int:
-    return max(task.node for task in tasks) + 1
 
 
 def _has_tf_config(job: Job) -> bool:
@@ -160,7 +156,7 @@ def _directives(job: Job, tasks: Sequence[Task], run_id: str, run_dir: str, task
         "exclusive": "",
         "job-name": run_id,
         "mem": "0",
-        "nodes": str(_node_count(tasks)),
+        "nodes": str(job.nodes),
         "ntasks-per-node": str(tasks_per_node),
         "open-mode": "append",
         "output": f"{run_dir}/logs/launch.log",

@@ -43,8 +43,9 @@ def cost(names: tuple[str, ...], experiment: str | None, as_json: bool) -> None:
         target = run.job.compute_target
         if target == LOCAL or experiment not in (None, run.job.experiment):
             continue
-        used = run_cost(run.state(), run.job.node_count, cluster_of_target(target, clusters))
-        rows.append((run.id, shown_name(target), run.job.node_count, used))
+        nodes = run.job.nodes
+        used = run_cost(run.state(), nodes, cluster_of_target(target, clusters))
+        rows.append((run.id, shown_name(target), nodes, used))
     everything = total(used for *_, used in rows)
     if as_json:
         facts = [{"run": run, "cluster": name, "nodes": nodes, **_facts(used)} for run, name, nodes, used in rows]

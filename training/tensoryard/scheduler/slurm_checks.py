@@ -56,7 +56,7 @@ def check_fits(workspace: "Workspace", job: "Job") -> None:
 
 
 def _asked(job: "Job", options: SlurmOptions) -> str:
-    count = job.node_count
+    count = job.nodes
     words = [f"{count} node{'s' * (count > 1)}"]
     per_node = max(sum(task.node == node for task in job.tasks()) for node in range(count))
     words += [f"{per_node} GPU{'s' * (per_node > 1)} each"] if job.use_gpu else []
