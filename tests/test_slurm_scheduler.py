@@ -55,8 +55,8 @@ class Told:
         self.rows: list[Row] | None = []
         self.table = JobTable(self.listing)
         self.scheduler = SlurmScheduler(self.table)
-        job = Job(experiment="test", entry_script="train.py")
-        self.scheduler.submit("test-0001", self.folder, job, lambda placement: None)
+        self.job = Job(experiment="test", entry_script="train.py")
+        self.scheduler.submit("test-0001", self.folder, self.job, lambda placement: None)
 
     def write(self, name: str, facts: dict[str, Any]) -> None:
         (self.folder / name).write_text(json.dumps(facts))
@@ -70,9 +70,9 @@ class Told:
             raise AwayError("nobody answers")
         return self.rows
 
-    def seen(self, state: str | None = None, reason: str = "None") -> Seen:
-        """How the run stands once squeue has said a state; None: it does not list the job."""
-        self.rows = [Row("7", state, reason, "gpu-1", str(self.folder))] if state else []
+    def seen(self, state: str | None = None, reason: str = "None", job: str = "7") -> Seen:
+        """How the run stands once squeue has said a state of its job; None: it does not list the job."""
+        self.rows = [Row(job, state, reason, "gpu-1", str(self.folder))] if state else []
         self.table.refresh()
         self.scheduler._runs["test-0001"].look_at = 0.0
         return self.scheduler.poll("test-0001", self.folder)
@@ -159,6 +159,49 @@ def test_a_launch_script_that_ended_before_any_task_began_decides_nothing_while_
 def test_a_job_that_slurm_has_forgotten_before_it_began_is_submitted_anew(told: Told) -> None:
     told.scheduler._runs["test-0001"].submitted_at -= 60
     assert told.seen(None) == Seen(Phase.WAITING, "Slurm does not know job 7 any more; the run is started again")
+
+
+def test_a_job_that_ended_before_its_files_are_seen_here_is_not_judged_yet(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On NFS another machine's marks may be seen seconds after squeue has said that the job is over."""
+    assert told.seen("PENDING", "Resources").phase is Phase.WAITING
+    assert told.seen("COMPLETED").phase is Phase.WAITING
+    told.began()
+    told.write("tasks/worker-0.json", {"exit_code": 0, "stopped": False})
+    (told.folder / "launch" / "attempts" / "7.0.ended").write_text("0")
+    assert told.seen("COMPLETED") == Seen(Phase.OVER)
+
+
+def test_a_job_that_left_no_mark_at_all_is_judged_in_the_end(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told.seen("FAILED").phase is Phase.WAITING
+    monkeypatch.setattr("tensoryard.scheduler.slurm.SHOWN_SECONDS", 0.0)
+    assert told.seen("FAILED") == Seen(Phase.OVER)
+
+
+def test_marks_have_a_folder_before_the_job_is_submitted(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS would hide for a minute what a node makes where this machine has looked in vain."""
+    there = []
+    folder = told.folder.parent / "test-0002"
+    (folder / "launch").mkdir(parents=True)
+    monkeypatch.setattr(commands, "sbatch", lambda script: there.append((folder / "launch/attempts").is_dir()) or "8")  # type: ignore[func-returns-value]
+    told.table.refresh()
+    told.scheduler.submit("test-0002", folder, Job(experiment="test", entry_script="t.py"), lambda placement: None)
+    assert there == [True]
+
+
+def test_a_run_that_is_lost_ten_times_has_failed_whoever_counts(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time another controller, as after a restart of the head."""
+    numbers = iter(range(8, 100))
+    monkeypatch.setattr(commands, "sbatch", lambda script: str(next(numbers)))
+    said = []
+    for job in range(7, 17):
+        told.scheduler = SlurmScheduler(told.table)
+        told.scheduler.submit("test-0001", told.folder, told.job, lambda placement: None)
+        said.append(told.seen("NODE_FAIL", job=str(job)))
+        told.seen(None)  # submits it again
+    assert [seen.phase for seen in said] == [Phase.WAITING] * 9 + [Phase.OVER]
+    assert said[-1].reason == "Slurm lost its job or a node of it 10 times"
 
 
 def test_files_are_believed_before_squeue_is_asked(told: Told) -> None:

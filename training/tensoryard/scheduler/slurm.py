@@ -35,7 +35,9 @@ RETRY_SECONDS = (2.0, 60.0)
 LISTED_SECONDS = 5.0
 # Slurm has given a node up this long after SlurmdTimeout, or it has not been lost.
 NODE_SECONDS, MOST_NODE_SECONDS = 10.0, 400.0
-MOST_RESTARTS = 10
+MOST_LOST = 10
+# What a node wrote is seen here by then: a shared folder may show it seconds after Slurm has said that the job ended.
+SHOWN_SECONDS = 10.0
 
 _RUNNING = {"RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "STOPPED"}
 _ENDED = {
@@ -64,7 +66,7 @@ class _Run:
         self.killed_at = -GRACE_SECONDS  # when Slurm was last told to kill it, by `time.monotonic`
         self.known_at = 0.0  # when Slurm last knew the job
         self.doubted_at: float | None = None
-        self.restarts = 0
+        self.lost = len(released(folder))  # jobs that an earlier controller gave up too
         # (job, restart) of the newest attempt, when it was first seen here, and which was seen to wait again.
         self.newest: tuple[str, int] | None = None
         self.first_seen = 0.0
@@ -165,6 +167,8 @@ class SlurmScheduler:
             found = owner(run.folder) or self._listed_job(run)
             if found is None and run.stopped_at is None and run.asked is not None and run.write_files is not None:
                 run.write_files(Placement("slurm", ()))
+                # A folder that was looked for in vain NFS may hide for a minute; one that is there is read anew.
+                (run.folder / "launch" / "attempts").mkdir(exist_ok=True)
                 found = commands.sbatch(str(run.folder / "launch" / "run.sh"))
         except AwayError as error:
             run.seen = Seen(Phase.WAITING, f"Slurm does not answer: {error}")
@@ -240,10 +244,10 @@ class SlurmScheduler:
             return said + (f", {up} of them up" if up is not None else "")
         if row.state not in WAITING:
             return f"Slurm says {row.state} of job {row.job}"
-        count = run.asked.node_count if run.asked else 1
+        count = run.asked.nodes if run.asked else 1
         partition = slurm_options(run.asked.compute_target).partition if run.asked else None
         asked = f"{count} node{'s' * (count > 1)}" + (f" of `{partition}`" if partition else "") + " asked"
-        again = "; a node was lost or taken, the run is started again" if attempt or run.restarts else ""
+        again = "; a node was lost or taken, the run is started again" if attempt or run.lost else ""
         why = reason(row.reason)
         # Put back into the queue for want of a machine, it first waits for its time, then for nodes that are down.
         lack = self._nodes.why_not(partition) if why.kind == "resources" or why.code == "BeginTime" else ""
@@ -263,6 +267,10 @@ class SlurmScheduler:
             return self._restart(run, row)
         if attempt is None and not row.state:
             return self._restart(run, row, f"Slurm does not know job {row.job} any more")
+        if attempt is None:
+            run.doubted_at = run.doubted_at or time.monotonic()
+            if time.monotonic() - run.doubted_at < SHOWN_SECONDS:
+                return run.seen
         # The script ended in good order, or before a task began: nothing was lost. On a full disk it leaves no mark.
         begun = any((run.folder / "tasks").iterdir())
         if attempt is None or (attempt.ended and not begun) or (begun and is_settled(str(run.folder))):
@@ -294,11 +302,9 @@ class SlurmScheduler:
 
     def _restart(self, run: _Run, row: Row, why: str | None = None) -> Seen:
         """Submit the run anew: what it had in ./outputs is there for it to go on from."""
-        run.restarts += 1
-        if run.restarts > MOST_RESTARTS or run.asked is None:
-            return Seen(
-                Phase.OVER, f"it was started {run.restarts} times, and each time Slurm lost its job or a node"
-            )
+        run.lost += 1
+        if run.lost >= MOST_LOST or run.asked is None:
+            return Seen(Phase.OVER, f"Slurm lost its job or a node of it {run.lost} times")
         make_way(run.folder, row.job)
         run.job, run.doubted_at, run.retry_at = None, None, 0.0
         why = why or f"a node of {row.nodes or 'the run'} was lost"
