@@ -20,6 +20,7 @@ import tensoryard
 from tensoryard.controller import Controller
 from tensoryard.environment import Environment, EnvironmentSpec, Log
 from tensoryard.job import Job, ParameterServer, ParameterServerTraining
+from tensoryard.preparing import ON_NODE
 from tensoryard.run import RunRecord
 from tensoryard.scheduler import Scheduler
 from tensoryard.scheduler.local import LocalScheduler
@@ -200,7 +201,7 @@ def lay_out_by_hand(folder: Path, files: dict[str, str], scripts: dict[str, str]
         (folder / name).mkdir(parents=True)
     (folder / "environment" / "bin" / "python").symlink_to(Path(sys.executable).resolve())
     package = Path(tensoryard.__file__).parent
-    for name in ("rank.py", "end_record.py", "tf_config.py", "attempt.py", "in_image.py", "image_gpus.py"):
+    for name in ON_NODE:
         shutil.copyfile(package / name, folder / "launch" / name)
     shutil.copyfile(package / "context.py", folder / "launch" / "path" / "tensoryard" / "__init__.py")
     shutil.copyfile(package / "one_world.py", folder / "launch" / "world" / "sitecustomize.py")

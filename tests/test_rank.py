@@ -341,3 +341,27 @@ time.sleep(600)
     (hand.folder / "launch" / "kill").touch()
     assert launched.wait() != 0
     assert hand.record("tasks/worker-0.json")["signal"] == signal.Signals.SIGTERM.name
+
+
+def test_a_log_on_a_disk_that_a_cluster_shares_is_written_out_while_it_grows(tmp_path: Path) -> None:
+    """NFS would keep it on the node for half a minute. The script ends once each line was written out."""
+    waits = """
+import os, time
+synced = os.path.join(os.environ["TYARD_RUN_DIR"], "synced")
+deadline = time.monotonic() + 100
+for line in ("one", "two"):
+    print(line, flush=True)
+    while not os.path.exists(synced) or os.path.getsize(synced) < os.fstat(1).st_size:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+"""
+    records = f"""
+def fdatasync(file):
+    os.truncate(os.open({str(tmp_path / "synced")!r}, os.O_RDWR | os.O_CREAT), os.fstat(file).st_size)
+os.fdatasync = fdatasync
+"""
+    hand = Hand(tmp_path, waits)
+    with (tmp_path / "launch" / "children.py").open("a") as file:
+        file.write(records)
+    assert hand.run(SLURM_JOB_ID="7").returncode == 0
+    assert (tmp_path / "logs" / "worker-0.log").read_text() == "one\ntwo\n"

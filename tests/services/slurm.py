@@ -5,7 +5,7 @@ A node has a network, a host name, processes and an /etc/hosts of its own (Linux
 Nothing of the machine's own munge or Slurm is used. Files of all nodes are the machine's: the shared disk that Slurm
 clusters have. Configured by the templates that real nodes get.
 
-What it does not show: control groups, GPUs that compute, a network that is slow, accounting.
+What it does not show: control groups, GPUs that compute, a network that is slow. Accounting: `slurm_accounting.py`.
 """
 
 import contextlib
@@ -101,7 +101,8 @@ class SlurmCluster:
         try:
             self._lay_out()
             self._daemon("munged", *self._munge_options())
-            _wait_until(self._munge_socket.exists, "munged listens")
+            wait_until(self._munge_socket.exists, "munged listens")
+            self.start_accounting()
             self.start_slurmctld()
             if self.starts_nodes:
                 for name in self.names:
@@ -131,15 +132,16 @@ class SlurmCluster:
     def start_node(self, name: str) -> None:
         number = self.names.index(name) + 1
         address = self.network.network_address + 1 + number
-        hosts = str(self.folder / "hosts")
-        inside = ["sh", "-c", _NODE + self.node_runs, "node", hosts, name, f"{address}/{self.network.prefixlen}"]
-        inside += [str(self.conf), str(self.folder / "tmp")]
+        hosts = self.folder / "hosts" / name
+        hosts.write_text("".join(f"{where} {known}\n" for known, where in self._hosts_of(name).items()))
+        inside = ["sh", "-c", _NODE + self.node_runs, "node", str(hosts), name]
+        inside += [f"{address}/{self.network.prefixlen}", str(self.conf), str(self.folder / "tmp")]
         namespaces = ["--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         process = self._daemon("unshare", *namespaces, *inside, log=f"{name}.out", stdin=subprocess.PIPE)
         pid = _first_child(process.pid)
         self._links += 1
         card = f"{self.bridge}n{self._links}"[-15:]
-        _wait_until(lambda: _has_own_network(pid), f"{name} has a network")
+        wait_until(lambda: _has_own_network(pid), f"{name} has a network")
         _ip("link", "add", card, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
         _ip("link", "set", card, "master", self.bridge, "up")
         assert process.stdin is not None
@@ -151,9 +153,12 @@ class SlurmCluster:
         """As if its power failed: Slurm is not told."""
         self.up.pop(name).end()
 
+    def start_accounting(self) -> None:
+        """Before slurmctld: there is none here."""
+
     def start_slurmctld(self) -> None:
         self._slurmctld = self._daemon("slurmctld", "-D", "-f", str(self.conf), log="slurmctld.out")
-        _wait_until(lambda: "UP" in self.run("scontrol", "ping", check=False), "slurmctld answers")
+        wait_until(lambda: "UP" in self.run("scontrol", "ping", check=False), "slurmctld answers")
 
     def stop_slurmctld(self) -> None:
         """It writes down what it knows first."""
@@ -182,7 +187,7 @@ class SlurmCluster:
                 saved = (self.folder / "state" / "job_state").read_bytes()
             return mark.encode() in saved
 
-        _wait_until(is_saved, "slurmctld has saved its state")
+        wait_until(is_saved, "slurmctld has saved its state")
         return saved
 
     def forget(self, saved: bytes | None = None) -> None:
@@ -212,7 +217,7 @@ class SlurmCluster:
                     self.run("scontrol", "update", f"NodeName={name}", "State=RESUME", check=False)
             return set(found.values()) == {"idle"}
 
-        _wait_until(are_idle, lambda: f"all nodes are idle: {self.states()}")
+        wait_until(are_idle, lambda: f"all nodes are idle: {self.states()}")
 
     def jobs(self) -> list[str]:
         """`id state reason` of every job that has not ended."""
@@ -265,17 +270,17 @@ class SlurmCluster:
 
     @property
     def _munge_socket(self) -> Path:
-        return self.folder / "munge" / "socket"
+        return self.folder / "munge" / "munge.socket.2"
 
     def _munge_options(self) -> list[str]:
         at = self.folder / "munge"
-        files = {"socket": at / "socket", "key-file": at / "key", "log-file": at / "log", "pid-file": at / "pid"}
+        files = {"socket": self._munge_socket, "key-file": at / "key", "log-file": at / "log", "pid-file": at / "pid"}
         options = [f"--{name}={path}" for name, path in {**files, "seed-file": at / "seed"}.items()]
         # It would refuse /tmp, in which others may make files.
         return ["--foreground", "--force", *options]
 
     def _lay_out(self) -> None:
-        for name in ("munge", "state", "spool", "run", "log", "tmp", "small"):
+        for name in ("munge", "state", "spool", "run", "log", "tmp", "small", "hosts"):
             (self.folder / name).mkdir()
         # Before the nodes are there: each has the mounts that it was started with.
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tyard-test", self.small], check=True)
@@ -286,10 +291,7 @@ class SlurmCluster:
         _ip("link", "add", self.bridge, "type", "bridge")
         _ip("addr", "add", f"{head}/{self.network.prefixlen}", "dev", self.bridge)
         _ip("link", "set", self.bridge, "up")
-        hosts = {"localhost": "127.0.0.1", socket.gethostname(): str(head)}
         addresses = [str(head + number) for number in range(1, len(self.names) + 1)]
-        hosts |= dict(zip(self.names, addresses, strict=True))
-        (self.folder / "hosts").write_text("".join(f"{address} {name}\n" for name, address in hosts.items()))
         gpu = self.folder / "gpu0"
         os.mknod(gpu, 0o666 | 0o020000, os.makedev(1, 3))
         config = self._config(str(head), addresses, gpu)
@@ -303,6 +305,12 @@ class SlurmCluster:
             if self.impatient:
                 file.write("MessageTimeout=5\nTCPTimeout=1\n")
 
+    def _hosts_of(self, name: str) -> dict[str, str]:
+        """The names that lead somewhere on a node, and where to."""
+        head = self.network.network_address + 1
+        known = {"localhost": "127.0.0.1", socket.gethostname(): str(head)}
+        return known | {other: str(head + number) for number, other in enumerate(self.names, 1)}
+
     def _config(self, head: str, addresses: list[str], gpu: Path) -> SlurmConfig:
         nodes = [
             Node(names=name, addresses=address, cpus=CORES, memory_mib=MEMORY_MIB, gpus=int(name == self.names[-1]))
@@ -312,7 +320,7 @@ class SlurmCluster:
         everything = ",".join(self.names)
         with socket.socket() as held:
             held.bind((head, 0))
-            port = held.getsockname()[1]
+            self.port = held.getsockname()[1]
         return SlurmConfig(
             cluster="tests",
             head_host=socket.gethostname(),
@@ -324,7 +332,7 @@ class SlurmCluster:
                 Partition(name="short", nodes=everything, max_time="1"),
             ),
             memory_per_cpu_mib=MEMORY_MIB // CORES,
-            slurmctld_port=port,
+            slurmctld_port=self.port,
             slurm_user="root",
             slurmctld_parameters=("idle_on_node_suspend",),
             auth_info=(f"socket={self._munge_socket}", "cred_expire=5"),
@@ -393,7 +401,7 @@ def _remove_what_the_dead_left() -> None:
     """What tests that were killed have left."""
     for link in _links():
         name = link["ifname"]
-        if name.startswith(("tys", "tyc")) and name[3:].isdigit() and not Path(f"/proc/{name[3:]}").exists():
+        if name.startswith(("tys", "tyc", "tya")) and name[3:].isdigit() and not Path(f"/proc/{name[3:]}").exists():
             subprocess.run(["ip", "link", "delete", name], env={**os.environ, "PATH": _path()}, check=False)
     for folder in Path("/tmp").glob("tyard-slurm-*-*"):
         if not Path(f"/proc/{folder.name.split('-')[2]}").exists():
@@ -403,7 +411,7 @@ def _remove_what_the_dead_left() -> None:
 
 def _first_child(pid: int) -> int:
     path = Path(f"/proc/{pid}/task/{pid}/children")
-    _wait_until(lambda: path.read_text().split(), "a node's first process is there")
+    wait_until(lambda: path.read_text().split(), "a node's first process is there")
     return int(path.read_text().split()[0])
 
 
@@ -411,7 +419,7 @@ def _has_own_network(pid: int) -> bool:
     return Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
 
 
-def _wait_until(condition: Callable[[], object], what: str | Callable[[], str]) -> None:
+def wait_until(condition: Callable[[], object], what: str | Callable[[], str]) -> None:
     deadline = time.monotonic() + _STARTS_WITHIN_S
     while not condition():
         if time.monotonic() > deadline:

@@ -6,6 +6,7 @@ over HTTPS, signed in as a managed identity. A machine that is given a node's na
 computer, which runs what a node runs, boot script and watcher among it.
 """
 
+import base64
 import json
 import os
 import queue
@@ -33,14 +34,18 @@ _PROGRAM = """#!/bin/sh
 {environ}
 exec {python} -m tensoryard node {what} "$1"
 """
-# The metadata service is on the bridge here. Slurm's settings come from a file: slurmd 22.05 fetches them from a head
-# by the machine's own munge only.
+# The metadata service is on the bridge here, and slurmctld at a port of its own. Slurm's settings come from the head:
+# /run has the socket by which slurmd asks for them, and is where it leaves them for others.
 _BOOT = """
+mount -t tmpfs tmpfs /run
+mkdir /run/munge
+mount --bind {munge} /run/munge
+unset SLURM_CONF
+hostname machine
 folder={folder}/$2
-python3 -I {scripts}/tyard-node --metadata {metadata} --pause 0.1 --folder $folder \\
-  --share "" --user "" --keep-hostname
+python3 -I {scripts}/tyard-node --metadata {metadata} --pause 0.1 --folder $folder --share "" --user ""
 python3 -I {scripts}/tyard-events --metadata {metadata} --pause 0.2 --folder $folder &
-exec slurmd -D $(sed 's/SLURMD_OPTIONS=//; s/ --conf-server.*//' $folder/slurmd) -f "$4"
+exec slurmd -D $(sed 's/SLURMD_OPTIONS=//; s/:6817/:{port}/' $folder/slurmd)
 """
 
 
@@ -124,8 +129,18 @@ class CloudCluster(SlurmCluster):
         head = str(self.network.network_address + 1)
         self._metadata = Metadata(head, self)
         self.node_runs = _BOOT.format(
-            folder=self._folder("booted"), scripts=self.folder / "scripts", metadata=self._metadata.url
+            munge=self.folder / "munge",
+            folder=self._folder("booted"),
+            scripts=self.folder / "scripts",
+            metadata=self._metadata.url,
+            port=self.port,
         )
+
+    def _hosts_of(self, name: str) -> dict[str, str]:
+        """As in a network of Azure's: a node knows the names of the head and of itself, and of no other node."""
+        return {
+            known: where for known, where in super()._hosts_of(name).items() if known not in {*self.names} - {name}
+        }
 
     def _folder(self, name: str) -> Path:
         path = self.folder / name
@@ -137,9 +152,16 @@ class CloudCluster(SlurmCluster):
         programs = self.folder / "programs"
         return replace(
             made,
-            nodes=tuple(replace(node, state="CLOUD", gpus=1, gpu_files=str(gpu)) for node in made.nodes),
+            nodes=tuple(
+                replace(node, state="CLOUD", gpus=1, gpu_files=str(gpu), addresses="") for node in made.nodes
+            ),
             partitions=(Partition(name="node", nodes=",".join(self.names), default=True),),
-            slurmctld_parameters=("idle_on_node_suspend", "power_save_interval=1", "power_save_min_interval=0"),
+            slurmctld_parameters=(
+                *SlurmConfig.slurmctld_parameters,
+                "cloud_reg_addrs",  # as from 23.11 on, where it goes without saying
+                "power_save_interval=1",
+                "power_save_min_interval=0",
+            ),
             resume_program=str(programs / "resume"),
             suspend_program=str(programs / "suspend"),
             resume_fail_program=str(programs / "fail"),
@@ -198,7 +220,8 @@ class Metadata:
                 elif path == "instance/compute/tagsList":
                     self._answer(200, [{"name": key, "value": value} for key, value in tags.items()])
                 elif path == "instance/compute/userData":
-                    self._answer(200, None, b"eyJoZWFkQWRkcmVzcyI6ICJoZWFkIn0=")  # {"headAddress": "head"}
+                    known = json.dumps({"headAddress": service._server.server_address[0]})
+                    self._answer(200, None, base64.b64encode(known.encode()))
                 else:
                     ip = {"ipv4": {"ipAddress": [{"privateIpAddress": self.client_address[0]}]}}
                     self._answer(200, {"compute": {"name": name}, "network": {"interface": [ip]}})

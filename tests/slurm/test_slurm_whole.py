@@ -17,10 +17,21 @@ from cli_runner import Tyard
 from launching import wait_until
 from services.slurm_cloud import CloudCluster
 
+# Each worker listens where TF_CONFIG says that it does, and waits until it has reached all of them.
 TRAINS = """
-import os, pathlib, time
+import json, os, pathlib, socket, time
 from tensoryard import Run
 task = os.environ["TYARD_TASK"]
+config = json.loads(os.environ["TF_CONFIG"])
+workers = [address.rpartition(":") for address in config["cluster"]["worker"]]
+listening = socket.create_server(("", int(workers[config["task"]["index"]][2])))
+for host, _, port in workers:
+    while True:
+        try:
+            socket.create_connection((host, int(port))).close()
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.05)
 checkpoint = pathlib.Path(f"outputs/{task}.step")
 step = int(checkpoint.read_text()) if checkpoint.exists() else 0
 print(f"{task} begins at {step} on {os.uname().nodename}", flush=True)

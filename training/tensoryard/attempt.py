@@ -54,7 +54,10 @@ def begin(run_dir: str, job: str) -> int:
     elif os.path.exists(os.path.join(launch, "end.json")):
         return 1  # canceled before it began
     hosts = os.environ.get("TYARD_HOSTS", "").split(",")
-    write_hostfile(launch, hosts)
+    with open(os.path.join(launch, "layout.json"), encoding="utf-8") as file:
+        layout = json.load(file)
+    write_hostfile(launch, layout["tasks"], hosts)
+    put(os.path.join(launch, "addresses.json"), json.dumps(addresses(hosts) if layout["tf_config"] else {}))
     # Not SLURM_RESTART_COUNT: slurmctld forgets what it had not saved when it died, and counts anew.
     restart = len(marks_of(attempts, job))
     facts = {"job": job, "restart": restart, **whose_script(), "hosts": hosts, "at": time.time()}
@@ -124,8 +127,11 @@ def is_settled(run_dir: str) -> bool:
 
 def recorded_end(run_dir: str) -> dict[str, Any]:
     """launch/end.json; empty when there is none."""
-    with contextlib.suppress(OSError, ValueError), open(os.path.join(run_dir, "launch", "end.json"), "rb") as file:
-        return dict(json.load(file))
+    launch = os.path.join(run_dir, "launch")
+    with contextlib.suppress(OSError, ValueError):
+        os.listdir(launch)  # else NFS may go on for a minute to say that it is not there
+        with open(os.path.join(launch, "end.json"), "rb") as file:
+            return dict(json.load(file))
     return {}
 
 
@@ -141,12 +147,35 @@ def set_aside(run_dir: str, folder: str) -> None:
             os.replace(path, os.path.join(folder, os.path.basename(path)))
 
 
-def write_hostfile(launch: str, hosts: list[str]) -> None:
+def write_hostfile(launch: str, tasks: list[dict[str, Any]], hosts: list[str]) -> None:
     """launch/hostfile: for srun the host of every task, in the order of the layout."""
-    with open(os.path.join(launch, "layout.json"), encoding="utf-8") as file:
-        tasks = json.load(file)["tasks"]
     if hosts and len(hosts) > max(task["node"] for task in tasks):
         put(os.path.join(launch, "hostfile"), "".join(f"{hosts[task['node']]}\n" for task in tasks))
+
+
+def addresses(hosts: list[str]) -> dict[str, str]:
+    """
+    Under which address Slurm itself reaches each host, where not all of their names lead anywhere; else nothing.
+
+    Machines that are made for jobs are in no DNS under the names of their nodes. Each may know its own all the same.
+    """
+    import socket  # not above, nor what follows: a script that needs none of it starts sooner
+    import subprocess
+
+    try:
+        for host in hosts:
+            socket.getaddrinfo(host, None)
+        return {}
+    except OSError:
+        pass
+    try:
+        argv = ["scontrol", "--oneliner", "show", "node", ",".join(hosts)]
+        said = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"attempt.py: addresses of {', '.join(hosts)}: {error}", file=sys.stderr)
+        return {}
+    nodes = (dict(word.partition("=")[::2] for word in line.split()) for line in said.splitlines())
+    return {node["NodeName"]: node["NodeAddr"] for node in nodes if "NodeAddr" in node}
 
 
 def kill_what_is_left(run_dir: str, job: str) -> None:

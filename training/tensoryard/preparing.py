@@ -21,6 +21,16 @@ from tensoryard.text import size
 from tensoryard.workspace import Workspace
 
 RESERVE_BYTES = 256 << 10
+ON_NODE = (
+    "rank.py",
+    "children.py",
+    "end_record.py",
+    "tf_config.py",
+    "attempt.py",
+    "in_image.py",
+    "image_gpus.py",
+)
+"""What lies in launch/ for nodes: each finds the others beside it."""
 
 
 def make_folders(folder: Path) -> None:
@@ -110,7 +120,7 @@ def give_image_back(folder: Path) -> None:
 def lay_out_support(folder: Path) -> None:
     """What tyard has beside and inside of the user's script."""
     # `rank.py` is not imported here: what it needs on the node would slow the start of every run.
-    for name in ("rank.py", "end_record.py", "tf_config.py", "attempt.py", "in_image.py", "image_gpus.py"):
+    for name in ON_NODE:
         shutil.copyfile(Path(__file__).with_name(name), folder / "launch" / name)
     if (folder / "environment" / "pull.json").exists():
         shutil.copyfile(Path(__file__).with_name("pull_image.py"), folder / "launch" / "pull_image.py")

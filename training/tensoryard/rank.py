@@ -22,6 +22,14 @@ import time
 
 # The files lie side by side on the node, and -I keeps their folder off the path.
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from children import (  # type: ignore[import-not-found]
+    children,
+    reap,
+    send,
+    signal_name,
+    told_to_stop,
+    wake_on,
+)
 from end_record import decide_end, end_path, is_full, oom_kills, reserve, write_json  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 10.0
 LOOK_SECONDS = 0.2
+SYNC_SECONDS = 1.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 # What MPI, Gloo and Slurm call a process's number, and how many there are.
 LAUNCHERS = (
@@ -184,7 +193,14 @@ class Supervisor:
         return tf_config.own_tf_config(self.layout, self.hosts(), self.task)
 
     def hosts(self) -> list[str]:
-        return [str(host) for host in self.layout["hosts"] or os.environ.get("TYARD_HOSTS", "").split(",") if host]
+        """What TF_CONFIG calls each node: its name, or its address where names lead nowhere."""
+        names = [str(host) for host in self.layout["hosts"] or os.environ.get("TYARD_HOSTS", "").split(",") if host]
+        try:
+            with open(os.path.join(self.run_dir, "launch", "addresses.json"), encoding="utf-8") as file:
+                known = json.load(file)
+        except FileNotFoundError:  # not on Slurm
+            known = {}
+        return [known.get(name, name) for name in names]
 
     def start(self, command: list[str]) -> int:
         """The process of the script, once it is one. Raises OSError when it cannot be."""
@@ -202,13 +218,15 @@ class Supervisor:
         started, failing = os.pipe()
         pid = os.fork()
         if pid:
-            for number in (log, nothing, failing):
+            for number in (nothing, failing):
                 os.close(number)
             with open(started, "rb") as file:
                 problem = file.read()
             if problem:
                 os.waitpid(pid, 0)
                 raise OSError(problem.decode(errors="replace"))
+            if "SLURM_JOB_ID" in os.environ:
+                keep_on_disk(log)
             return pid
         try:
             os.setpgid(0, 0)
@@ -282,7 +300,7 @@ class Supervisor:
         """Whether what ended the script was for its task: Slurm sends a TERM to every process, in any order."""
         if os.waitstatus_to_exitcode(status) == -signal.SIGTERM:
             time.sleep(LOOK_SECONDS)
-        told = told_to_stop(wakeup)
+        told: int = told_to_stop(wakeup)
         if told and not os.path.exists(self.end_path):
             self.end("stopped", signal=signal_name(told))
         return told != 0
@@ -343,71 +361,24 @@ class Supervisor:
             print(f"rank.py: {self.task}: {path}: {error}", file=sys.stderr)
 
 
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal between the first and the last has no name
-        return f"signal {number}"
-
-
-def wake_on(*numbers: int) -> int:
-    """A file descriptor that becomes readable when one of these signals arrives, holding its number."""
-    reading, writing = os.pipe()
-    os.set_blocking(reading, False)
-    os.set_blocking(writing, False)
-    for number in numbers:
-        signal.signal(number, lambda number, frame: None)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    return reading
-
-
-def told_to_stop(wakeup: int) -> int:
-    """The signal that asks this process to stop, or 0."""
-    try:
-        return next((number for number in os.read(wakeup, 4096) if number != signal.SIGCHLD), 0)
-    except BlockingIOError:
-        return 0
-
-
-def reap(pid: int | None) -> tuple[bool, int, Any]:
+def keep_on_disk(log: int) -> None:
     """
-    (whether pid is gone, its status, its resource usage); reaps orphans of the script on the way.
+    Write a log that grows out to its disk once a second, from a thread: a file server may be away for long.
 
-    pid: None asks whether no child is left at all.
+    The disk that a cluster shares is NFS mostly, which keeps what a node writes there for half a minute.
     """
-    while True:
-        try:
-            found, status, usage = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            return True, 0, None
-        if found and found == pid:
-            return True, status, usage
-        if not found:
-            return False, 0, None
+    import threading
 
+    def sync() -> None:
+        size = 0
+        while True:
+            with contextlib.suppress(OSError):
+                if os.fstat(log).st_size != size:
+                    size = os.fstat(log).st_size
+                    os.fdatasync(log)
+            time.sleep(SYNC_SECONDS)
 
-def children() -> list[int]:
-    """
-    Processes whose parent is this one. On Linux orphans of the script are among them, so none is out of reach
-    for long: neither one in a session of its own nor one with another environment.
-    """
-    own = os.getpid()
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
-        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-            # The command's name in parentheses may hold anything, parentheses too.
-            if int(file.read().rpartition(b")")[2].split()[1]) == own:
-                found.append(int(name))
-    return found
-
-
-def send(pid: int, number: int) -> bool:
-    """Whether there was a process, or a group under its negative number, to signal."""
-    # macOS refuses with PermissionError when only zombies are left.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-        return True
-    return False
+    threading.Thread(target=sync, daemon=True).start()
 
 
 if __name__ == "__main__":
