@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from launching import all_processes
+from launching import Yard, all_processes
 from services.slurm_cloud import CloudCluster
 from tensoryard.scheduler.slurm_nodes import NodeWords
+from tensoryard.slurm_target import SlurmOptions, SlurmTarget
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_what_azure_refuses_stands_in_the_nodes_reason(
 def test_a_node_that_never_comes_up_three_times_waits_for_a_person(cloud: CloudCluster, tmp_path: Path) -> None:
     (cloud.folder / "nodes" / "node-never-came-up.json").write_text('{"node-1": 2}')
     cloud.boots = False
-    submit(cloud, tmp_path / "out", "true", "--nodelist=node-1")
+    job = submit(cloud, tmp_path / "out", "true", "--nodelist=node-1")
     wait_until(cloud, lambda: "kept down" in reason(cloud, "node-1"))
 
     assert re.fullmatch(
@@ -113,12 +114,28 @@ def test_a_node_that_never_comes_up_three_times_waits_for_a_person(cloud: CloudC
     assert cloud.azure.nodes == {}
     cloud.tyard("node", "reconcile")
     assert states(cloud)["node-1"].startswith("DOWN")
+    assert job_state(cloud, job) == "PENDING"
 
     cloud.boots = True
     assert "repaired  `tyard doctor --cluster --repair` lets Slurm start it anew" in cloud.tyard(
         "doctor", "--cluster", "--repair"
     )
-    wait_until(cloud, lambda: "POWERED_DOWN" in states(cloud)["node-1"] or "POWERING_UP" in states(cloud)["node-1"])
+    wait_until(cloud, lambda: job_state(cloud, job) == "COMPLETED")
+
+
+@pytest.mark.parametrize("yard", ["folder"], indirect=True)
+def test_a_run_can_be_canceled_while_its_nodes_are_made(
+    cloud: CloudCluster, yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, cloud.environ[name])
+    cloud.boots = False
+    run = yard.submit("raise SystemExit('never')", compute_target=SlurmTarget(SlurmOptions()))
+    yard.start_controller()
+    wait_until(cloud, lambda: "is being started for job" in str(run.state().reason))
+    run.request_cancel()
+    assert yard.wait_for_stage(run, "Canceled", "Failed", "Completed") == "Canceled"
+    wait_until(cloud, lambda: not cloud.jobs())
 
 
 def test_a_machine_that_nobody_wants_goes(cloud: CloudCluster) -> None:

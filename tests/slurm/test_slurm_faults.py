@@ -11,6 +11,7 @@ from launching import Yard, parameter_server, wait_until
 from services.slurm import SlurmCluster
 from tensoryard.errors import JobError
 from tensoryard.run import RunRecord
+from tensoryard.scheduler import GRACE_SECONDS
 from tensoryard.scheduler import slurm_commands as commands
 from tensoryard.scheduler.slurm_table import SOONEST_S
 from tensoryard.slurm_target import SlurmOptions, SlurmTarget
@@ -20,6 +21,7 @@ ON_SLURM = {"compute_target": SlurmTarget(SlurmOptions())}
 # Trains on from its checkpoint, in ./outputs, until a file says that it is enough.
 TRAINS = """
 import os, pathlib, time
+from tensoryard import Run
 task = os.environ["TYARD_TASK"]
 checkpoint = pathlib.Path(f"outputs/{task}.step")
 step = int(checkpoint.read_text()) if checkpoint.exists() else 0
@@ -28,6 +30,7 @@ while not os.path.exists("outputs/enough"):
     step += 1
     checkpoint.with_suffix(".new").write_text(str(step))
     checkpoint.with_suffix(".new").rename(checkpoint)
+    Run.get_context().log(task, step)
     time.sleep(0.05)
 print(f"{task} ends", flush=True)
 """
@@ -43,7 +46,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def start(yard: Yard, way: str, script: str = TRAINS, **fields: Any) -> RunRecord:
     """A run of a script with a controller beside it, once every task has begun to train."""
-    run = yard.submit(script, **WAYS[way], **ON_SLURM, **fields)
+    run = yard.submit(script, **WAYS[way] | ON_SLURM | fields)
     yard.start_controller()
     for task in run.job.tasks():
         yard.wait_for_file(run, f"outputs/{task.name}.step")
@@ -87,6 +90,9 @@ def test_a_run_whose_node_is_lost_goes_on_from_its_checkpoint(
     began = [int(line.split()[-1]) for line in yard.log(run, first).splitlines() if "begins" in line]
     assert began[0] == 0
     assert began[1] >= before > 0
+    steps = run.metrics()[first]
+    assert (steps[0], steps) == (1, sorted(set(steps)))
+    assert steps[-1] > began[1]
     stages = [span.stage for span in run.state().stages]
     assert stages == ["Preparing", "Scaling", "Running", "Scaling", "Running", "Post-processing", "Completed"]
 
@@ -100,8 +106,11 @@ def test_a_task_that_fails_on_one_node_is_named_and_stops_those_on_others(
     run = yard.run(TRAINS.replace("step += 1", f"step += 1; {fails}"), **WAYS[way], **ON_SLURM)
     host = {"mpi": "node-2", "parameter_server": "node-3"}[way]
     assert end_of(slurm, yard, run) == ("Failed", f"{doer} on {host} exited with code 3")
-    others = [facts["stopped"] for name, facts in run.task_results().items() if name != doer]
-    assert others == [True] * (tasks - 1)
+    results = run.task_results()
+    failed_at = results.pop(doer)["ended_at"]
+    assert [facts["stopped"] for facts in results.values()] == [True] * (tasks - 1)
+    # By a TERM, without the KILL that comes later.
+    assert all(facts["ended_at"] - failed_at < GRACE_SECONDS for facts in results.values())
 
 
 SAVES = """
@@ -163,12 +172,17 @@ def test_a_job_that_somebody_else_cancels_is_failed_and_says_so(slurm: SlurmClus
     assert end_of(slurm, yard, run) == ("Failed", f"Slurm's job {job} was canceled in Slurm, not by tyard")
 
 
-def test_a_run_that_takes_longer_than_it_may_keeps_its_checkpoint(slurm: SlurmCluster, yard: Yard) -> None:
+def test_a_run_that_takes_longer_than_it_may_keeps_its_checkpoint_for_a_later_one(
+    slurm: SlurmCluster, yard: Yard
+) -> None:
     run = start(yard, "single", max_run_duration_seconds=5)
     stage, reason = end_of(slurm, yard, run)
     assert stage == "Failed"
     assert str(reason).endswith(": it ran longer than max_run_duration_seconds allows (5 s)")
     assert [file.path for file in run.outputs().files] == ["outputs/worker-0.step"]  # type: ignore[union-attr]
+    later = yard.run("print(open('outputs/worker-0.step').read())", resume_from=run.id, **ON_SLURM)
+    assert end_of(slurm, yard, later) == ("Completed", None)
+    assert yard.log(later).strip() == yard.text(run, "outputs/worker-0.step")
 
 
 @pytest.mark.parametrize("way", WAYS)
