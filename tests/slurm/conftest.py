@@ -1,8 +1,8 @@
 """
 Slurm is for Linux: elsewhere these tests are not there.
 
-They share one cluster, so one worker runs them all. Those whose cluster starts with no node, or is of another
-release, have their own, and mostly wait: for another worker.
+They share one cluster, so one worker runs them all. Those whose cluster starts with no node, has accounting or is of
+another release have their own, and mostly wait: for another worker.
 """
 
 import sys
@@ -17,5 +17,6 @@ collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
-            own = item.path.stem.startswith(("test_slurm_cloud", "test_slurm_whole", "test_slurm_releases"))
+            of_their_own = ("test_slurm_accounting", "test_slurm_cloud", "test_slurm_releases", "test_slurm_whole")
+            own = item.path.stem.startswith(of_their_own)
             item.add_marker(pytest.mark.xdist_group("slurm-cloud" if own else "slurm"))
