@@ -140,6 +140,11 @@ class RunDriver:
         link.symlink_to(environment.unpacked or Path(environment.python).parent.parent)
         if environment.unpacked and not preparing.image_is_kept(self.folder):
             raise TensoryardError("its image was removed while the run was starting", "submit it again")
+        if environment.image:
+            short = environment.image.partition("@sha256:")[2][:12]
+            self._log(
+                f"image {short}: each task enters it by a mount namespace of its own, without a container program"
+            )
         self.state.add(
             self.run.add(
                 fact="environment",
