@@ -1,11 +1,11 @@
 """
 What images cost beside the tools that people build, push, pull and start them with: buildah, skopeo, a venv.
 
-    python tests/benchmarks/bench_images.py          # all of it, about five minutes on two cores
-    python tests/benchmarks/bench_images.py runs     # only what runs in them
+    python tests/benchmarks/bench_images.py            # all of it, about eight minutes on two cores
+    python tests/benchmarks/bench_images.py horovod    # a part: builds, horovod or runs
 
-Linux, as root. It needs what the tests of images need, and skopeo (sudo apt-get install skopeo); the registry is
-Debian's, on this machine, plain HTTP. Rounds alternate between the two sides; the figure is the least of each, as
+Linux, as root. It needs what the tests of images need, and installs skopeo; the registry is Debian's, on this
+machine, plain HTTP. Rounds alternate between the two sides; the figure is the least of each, as
 other work only ever adds. Downloads of packages are cached before. Storage, caches and registries lie in a new folder
 that goes at the end.
 """
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from services.base_image import base_layer, push_image
+from services.kept_registry import mpi_layers
 from services.oci_registry import OciRegistry
 from tensoryard import in_image
 from tensoryard.environment import Environment, EnvironmentSpec, ImageSpec
@@ -34,7 +35,7 @@ from tensoryard.environment.buildah import Buildah
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_environment import REPOSITORY
 from tensoryard.environment.image_folders import ImageFolders
-from tensoryard.environment.spec import Recipe, environment_spec
+from tensoryard.environment.spec import Recipe, environment_spec, recipe
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import Place
@@ -297,16 +298,47 @@ def runs(machines: Machines) -> None:
         print(f"{f'a step: matmul of 512 x 512, {what}':<52}{note}   {more}")
 
 
+def horovod(machines: Machines) -> None:
+    """An image with Horovod on a machine that has nothing, in a workspace that has Horovod's wheel."""
+    compiled = VenvBuilder()
+    compiled.ensure(environment_spec(way="mpi", python_version=PYTHON), quiet)
+    shutil.copytree(compiled.cache / "wheels", machines.one.cache / "wheels")
+    base = f"{machines.host}/base:openmpi"
+    push_image(base, mpi_layers())
+    spec = environment_spec(way="mpi", python_version=PYTHON, image=ImageSpec(base=base))
+    assert spec.image is not None
+    machines.one.inputs(recipe(spec), spec.image, quiet)
+    other = machines.machine("machine-three")
+    began = time.perf_counter()
+    at: list[float] = []
+
+    def log(line: str) -> None:
+        assert not line.startswith("compiling"), line
+        if line.startswith(("taking Horovod's wheel", "building image")):
+            at.append(time.perf_counter())
+
+    other.ensure(spec, log)
+    report("a machine with nothing: Horovod's image", time.perf_counter() - began)
+    report("of that: its wheel, from the workspace", at[1] - at[0])
+
+
 def main() -> None:
-    if os.geteuid() or not all(map(shutil.which, ("buildah", "skopeo"))):
-        print("images: needs root on Linux, buildah and skopeo; passed over")
+    if sys.platform != "linux":
+        print("images: built and run on Linux only")
         return
+    if os.geteuid():
+        sys.exit("images: run this as root, since skopeo's side needs it")
+    run(Path(__file__).parents[2] / "tools" / "apt-install", "buildah skopeo mmdebstrap", "measure images")
+    parts = sys.argv[1:] or ["builds", "horovod", "runs"]
     with tempfile.TemporaryDirectory(prefix="tyard-bench-") as folder:
         machines = Machines(Path(folder))
         try:
-            if "runs" not in sys.argv:
+            if "builds" in parts:
                 transfers(machines, builds(machines))
-            runs(machines)
+            if "horovod" in parts:
+                horovod(machines)
+            if "runs" in parts:
+                runs(machines)
         finally:
             for registry in machines.registries:
                 registry.close()
