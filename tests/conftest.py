@@ -31,7 +31,13 @@ collect_ignore = [] if sys.platform == "linux" else _OF_LINUX
 # A busy machine is slow now and then, which says nothing of the code.
 settings.register_profile("tests", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
-pytest_plugins = ["azureml_runs", "services.azurite_fixtures", "services.slurm_fixtures", "services.images"]
+pytest_plugins = [
+    "azureml_runs",
+    "services.azurite_fixtures",
+    "services.slurm_fixtures",
+    "services.images",
+    "services.kept_registry",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

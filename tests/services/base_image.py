@@ -26,9 +26,10 @@ _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
-def base_layer() -> Path:
-    """The base's one layer, a gzipped archive; made if this machine has none."""
-    return kept(f"base-image-{'-'.join(_PACKAGES)}.tar.gz", _make)
+def base_layer(*more: str) -> Path:
+    """The one layer of a base, a gzipped archive; made if this machine has none. more: packages that it has too."""
+    packages = (*_PACKAGES, *more)
+    return kept(f"base-image-{'-'.join(packages)}.tar.gz", lambda aside: _make(aside, packages))
 
 
 def push_image(
@@ -67,10 +68,10 @@ def _unpacked_digest(layer: bytes) -> str:
     return digest_of(gzip.decompress(layer))
 
 
-def _make(aside: Path) -> Path:
+def _make(aside: Path, packages: tuple[str, ...]) -> Path:
     assert shutil.which("mmdebstrap"), "the tests need mmdebstrap: run tools/system-packages"
     # Without recommended packages, manuals and lists; the suite is what the tests' images are built from.
-    options = ["--variant=apt", f"--include={','.join(_PACKAGES)}", "--aptopt=Apt::Install-Recommends false"]
+    options = ["--variant=apt", f"--include={','.join(packages)}", "--aptopt=Apt::Install-Recommends false"]
     options += [f"--dpkgopt=path-exclude={path}/*" for path in _LEFT_OUT]
     # Else `usrmerge` comes, with all of Perl: a third of the image.
     options.append("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")

@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensoryard-tests"
+
+
 def kept(name: str, make: Callable[[Path], Path]) -> Path:
     """
     Where a file or folder of that name is kept; made now if it was not, by one process while others wait.
 
     make: gets a new folder, which goes afterwards, and answers with what of it is kept.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensoryard-tests"
+    cache = cache_folder()
     place = cache / name
     if place.exists():
         return place

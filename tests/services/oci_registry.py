@@ -16,7 +16,8 @@ class OciRegistry:
     A running registry with its blobs in a folder; `close` ends it, and so does the end of this process.
 
     htpasswd: a file of users, whom it then asks for names and passwords; auth: what else it asks for, in its
-    configuration's words; address: where it listens; tls: files of its certificate and key, None for plain HTTP.
+    configuration's words; address: where it listens, port: 0 for any that is free; tls: files of its certificate and
+    key, None for plain HTTP.
     """
 
     def __init__(
@@ -26,13 +27,14 @@ class OciRegistry:
         auth: str = "",
         address: str = "127.0.0.1",
         tls: tuple[Path, Path] | None = None,
+        port: int = 0,
     ) -> None:
         secured = f", tls: {{certificate: '{tls[0]}', key: '{tls[1]}'}}" if tls else ""
         config = [
             "version: 0.1",
             "log: {level: info, accesslog: {disabled: true}}",
             f"storage: {{filesystem: {{rootdirectory: '{folder / 'blobs'}'}}, delete: {{enabled: true}}}}",
-            f"http: {{addr: '{address}:0'{secured}}}",
+            f"http: {{addr: '{address}:{port}'{secured}}}",
         ]
         if htpasswd:
             auth = f"{{htpasswd: {{realm: tests, path: '{htpasswd}'}}}}"

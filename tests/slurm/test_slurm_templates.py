@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,24 +21,40 @@ def tyard(*arguments: str, cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("kind", "nodes"), [("horovod", 2), ("parameter_server", 3)])
-def test_a_template_trains_over_several_nodes(slurm: SlurmCluster, tmp_path: Path, kind: str, nodes: int) -> None:
-    (tmp_path / ".tensoryard").mkdir()
-    tyard("data", "fetch", "digits", cwd=tmp_path)
-    tyard("init", "job", "--kind", kind, "--data", "digits", cwd=tmp_path)
-    fields = ("script_params.--epochs=2", f"node_count={nodes}", "process_count_per_node=null")
+def trains(folder: Path, kind: str, nodes: int, *fields: str) -> dict[str, Any]:
+    """The record of a run of a template, which has trained for two epochs on the digits; its nodes under `hosts`."""
+    (folder / ".tensoryard").mkdir(exist_ok=True)
+    tyard("data", "fetch", "digits", cwd=folder)
+    tyard("init", kind, "--kind", kind, "--data", "digits", cwd=folder)
+    fields = ("script_params.--epochs=2", f"node_count={nodes}", "process_count_per_node=null", *fields)
     changes = [word for field in (*fields, "compute_target.slurm.partition=main") for word in ("--set", field)]
-    tyard("run", "job", *changes, cwd=tmp_path)
-    shown = json.loads(tyard("runs", "show", "latest", "--json", cwd=tmp_path))
+    print(tyard("run", kind, *changes, cwd=folder))
+    shown: dict[str, Any] = json.loads(tyard("runs", "show", "latest", "--json", cwd=folder))
     assert shown["stage"] == "Completed"
     assert len(shown["metrics"]["accuracy"]) == 2
-    hosts = {
-        json.loads(path.read_text())["host"]
-        for path in tmp_path.glob(".tensoryard/runs/*/tasks/*.json")
-        if ".started" not in path.name
-    }
-    assert hosts == set(slurm.names[:nodes])
+    tasks = folder.glob(f".tensoryard/runs/{shown['id']}/tasks/*.json")
+    hosts = {json.loads(path.read_text())["host"] for path in tasks if ".started" not in path.name}
+    return {**shown, "hosts": hosts}
+
+
+@pytest.fixture(autouse=True)
+def _no_controller_is_left(tmp_path: Path) -> Any:
+    yield
     wait_until(lambda: at_work_in(tmp_path) == [], "the controller has ended, as Slurm is done with the job")
+
+
+@pytest.mark.parametrize(("kind", "nodes"), [("horovod", 2), ("parameter_server", 3)])
+def test_a_template_trains_over_several_nodes(slurm: SlurmCluster, tmp_path: Path, kind: str, nodes: int) -> None:
+    assert trains(tmp_path, kind, nodes)["hosts"] == set(slurm.names[:nodes])
+
+
+def test_horovod_trains_in_an_image_over_two_nodes(slurm: SlurmCluster, kept_registry: str, tmp_path: Path) -> None:
+    """Of the lock and the Horovod that other tests have; built by the first run of them, found by later ones."""
+    (tmp_path / ".tensoryard").mkdir()
+    (tmp_path / ".tensoryard" / "workspace.json").write_text(json.dumps({"image_registry": kept_registry}))
+    of_horovod = trains(tmp_path, "horovod", 2, f"base_image={kept_registry}/base:openmpi")
+    assert of_horovod["hosts"] == set(slurm.names[:2])
+    assert of_horovod["environment"]["base"].startswith(f"{kept_registry}/base@sha256:")
 
 
 def at_work_in(folder: Path) -> list[str]:
