@@ -10,8 +10,6 @@ What it does not show: control groups, GPUs that compute, a network that is slow
 
 import contextlib
 import ctypes
-import ipaddress
-import json
 import os
 import shutil
 import signal
@@ -20,11 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
 from infra.slurm_config import Node, Partition, SlurmConfig
+from services.node_network import free_network, ip, path_of_daemons, remove_what_the_dead_left
 
 CORES = 2
 MEMORY_MIB = 2000
@@ -83,21 +82,21 @@ class SlurmCluster:
     node_runs = 'exec slurmd -D -N "$2" -f "$4"'
 
     def __init__(self, count: int = 3) -> None:
-        missing = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
+        missing = [name for name in PROGRAMS if shutil.which(name, path=path_of_daemons()) is None]
         assert not missing, f"the tests need {', '.join(missing)}: run tools/system-packages"
         assert os.getuid() == 0, "the tests of Slurm make nodes out of Linux namespaces: run them as root"
-        _remove_what_the_dead_left()
+        remove_what_the_dead_left()
         # Not pytest's own folder, which nobody else may enter: daemons check who owns every folder above their files.
         self.folder = Path(tempfile.mkdtemp(prefix=f"tyard-slurm-{os.getpid()}-", dir="/tmp"))
         self.folder.chmod(0o755)
         self.names = [f"node-{number}" for number in range(1, count + 1)]
-        self.network = _free_network()
+        self.network = free_network()
         self.bridge = f"{self.links}{os.getpid()}"
         self.up: dict[str, SlurmNode] = {}
         self._started: list[subprocess.Popen[bytes]] = []
         self._links = 0
         self.conf = self.folder / "slurm.conf"
-        self.environ = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": _path()}
+        self.environ = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": path_of_daemons()}
         try:
             self._lay_out()
             self._daemon("munged", *self._munge_options())
@@ -142,8 +141,8 @@ class SlurmCluster:
         self._links += 1
         card = f"{self.bridge}n{self._links}"[-15:]
         wait_until(lambda: _has_own_network(pid), f"{name} has a network")
-        _ip("link", "add", card, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
-        _ip("link", "set", card, "master", self.bridge, "up")
+        ip("link", "add", card, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+        ip("link", "set", card, "master", self.bridge, "up")
         assert process.stdin is not None
         process.stdin.write(b"\n")
         process.stdin.close()
@@ -288,9 +287,9 @@ class SlurmCluster:
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
         head = self.network.network_address + 1
-        _ip("link", "add", self.bridge, "type", "bridge")
-        _ip("addr", "add", f"{head}/{self.network.prefixlen}", "dev", self.bridge)
-        _ip("link", "set", self.bridge, "up")
+        ip("link", "add", self.bridge, "type", "bridge")
+        ip("addr", "add", f"{head}/{self.network.prefixlen}", "dev", self.bridge)
+        ip("link", "set", self.bridge, "up")
         addresses = [str(head + number) for number in range(1, len(self.names) + 1)]
         gpu = self.folder / "gpu0"
         os.mknod(gpu, 0o666 | 0o020000, os.makedev(1, 3))
@@ -361,52 +360,8 @@ class SlurmCluster:
         return process
 
 
-def _path() -> str:
-    """Debian keeps daemons where a person's PATH may not lead."""
-    return os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-
-
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _ip(*words: str) -> None:
-    done = subprocess.run(["ip", *words], env={**os.environ, "PATH": _path()}, capture_output=True, text=True)
-    assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
-
-
-def _links() -> Iterable[dict[str, str]]:
-    argv = ["ip", "-json", "addr"]
-    done = subprocess.run(argv, env={**os.environ, "PATH": _path()}, capture_output=True, text=True, check=True)
-    found: list[dict[str, str]] = json.loads(done.stdout or "[]")
-    return found
-
-
-def _free_network() -> ipaddress.IPv4Network:
-    """Addresses that no card of this machine is in."""
-    taken = [
-        ipaddress.ip_interface(f"{entry['local']}/{entry['prefixlen']}").network
-        for link in _links()
-        for entry in link.get("addr_info", ())
-        if entry.get("family") == "inet"
-    ]
-    for number in range(os.getpid() % 200, 256 + os.getpid() % 200):
-        network = ipaddress.IPv4Network(f"10.213.{number % 256}.0/24")
-        if not any(network.overlaps(other) for other in taken):
-            return network
-    raise AssertionError("no network of 10.213.0.0/16 is free on this machine")
-
-
-def _remove_what_the_dead_left() -> None:
-    """What tests that were killed have left."""
-    for link in _links():
-        name = link["ifname"]
-        if name.startswith(("tys", "tyc", "tya")) and name[3:].isdigit() and not Path(f"/proc/{name[3:]}").exists():
-            subprocess.run(["ip", "link", "delete", name], env={**os.environ, "PATH": _path()}, check=False)
-    for folder in Path("/tmp").glob("tyard-slurm-*-*"):
-        if not Path(f"/proc/{folder.name.split('-')[2]}").exists():
-            subprocess.run(["umount", folder / "small"], capture_output=True, check=False)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _first_child(pid: int) -> int:
