@@ -123,7 +123,7 @@ def test_a_clean_up_tells_first_and_then_does(run: Run, workspace: Path) -> None
     would = run("gc", "--deleted-before", "0")
     assert would.stdout.splitlines()[1].split()[0] == "digits:2"
     assert would.stdout.splitlines()[1].endswith("bad")
-    assert would.stderr == "Would give up 1 deleted version and remove 1 file, 4 B; `--yes` does it\n"
+    assert would.stderr == "Would purge 1 deleted version and remove 1 file, 4 B; `--yes` does it\n"
     assert run("gc").stderr == "Nothing to remove\n"
     done = json.loads(run("gc", "--deleted-before", "0", "--yes", "--json").stdout)
     assert (done["contents"], done["size_bytes"], done["dry_run"], done["versions"][0]["version"]) == (1, 4, False, 2)

@@ -276,7 +276,7 @@ SAID = {
     "was not restored": {"undone"},
     "is not known": {"done", "undone"},
     "files are in": {"done", "undone"},
-    "nothing was given up or removed": {"undone"},
+    "nothing was purged or removed": {"undone"},
     "nothing was looked at": {"undone"},
     "was not signed": {"undone"},
     "not finished": {"done", "undone", "partly"},

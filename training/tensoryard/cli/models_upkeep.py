@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def gc(deleted_before: float, yes: bool, as_json: bool) -> None:
     """
-    Give up versions that were deleted long ago, and remove copied files and source files that nothing needs.
+    Purge versions that were deleted long ago, and remove copied files and source files that nothing needs.
 
-    Given up is for good: `models restore` is refused from then on. Records, numbers, histories and what lies with a
+    A purge is final: `models restore` is refused from then on. Records, numbers, histories and what lies with a
     run stay. What was written or used within a day stays as well, so that nobody at work is disturbed.
 
     \b
@@ -56,9 +56,9 @@ def gc(deleted_before: float, yes: bool, as_json: bool) -> None:
     versions = _count(len(found.versions), "deleted version")
     files = f"{_count(found.contents, 'file')}, {size(found.size_bytes)}"
     if yes:
-        click.echo(f"Gave up {versions} and removed {files}", err=True)
+        click.echo(f"Purged {versions} and removed {files}", err=True)
     elif found.versions or found.contents:
-        click.echo(f"Would give up {versions} and remove {files}; `--yes` does it", err=True)
+        click.echo(f"Would purge {versions} and remove {files}; `--yes` does it", err=True)
     else:
         click.echo("Nothing to remove", err=True)
 

@@ -1,5 +1,5 @@
 """
-What nobody needs any more is given up: versions deleted long ago, and contents that nothing refers to.
+Purges what nobody needs any more: versions deleted long ago, and contents that nothing refers to.
 
 Contents are only ever removed if they lay untouched for a day, if no version that is there or can be restored and no
 run's snapshot needs them, and if they are still, by their etag, what was listed before those were read. Whoever is
@@ -86,7 +86,7 @@ def collect(
     """
     What was removed, or without apply what would be.
 
-    deleted_before_days: versions deleted so long ago are given up, unless an alias names them.
+    deleted_before_days: versions deleted so long ago are purged, unless an alias names them.
     untouched_s: contents that were written or used since then stay; no registration may take longer than that from
     its last look at its files to its record.
     Raises CorruptRecordError before anything is removed when a record cannot be read: what it needs is not known;
@@ -113,7 +113,7 @@ def collect(
         if type(error) is not StoreError:  # a record that cannot be read
             raise
         raise StoreError(
-            f"clean-up: not finished, {len(given_up)} of {len(due)} deleted versions were given up and "
+            f"clean-up: not finished, {len(given_up)} of {len(due)} deleted versions were purged and "
             f"{len(removed)} files removed, as far as is known: {error.message}",
             "; ".join(one for one in (error.hint, "the same again does the rest") if one),
         ) from error
@@ -141,7 +141,7 @@ class _Plan(NamedTuple):
     held: list[str]
 
 
-@told("clean-up: nothing was given up or removed")
+@told("clean-up: nothing was purged or removed")
 def _plan(store: Store, apply: bool, deleted_before_days: float) -> _Plan:
     now_s = _store_clock(store) if apply else time.time()
     # Listed before any record is read: what is referred to after this has another etag.
