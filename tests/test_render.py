@@ -195,7 +195,7 @@ def test_too_few_hosts_are_refused() -> None:
 def test_a_folder_that_slurm_cannot_be_given_is_refused() -> None:
     """Slurm reads #SBATCH lines itself, without the shell's quotes."""
     job = Job(experiment="x", entry_script="train.py")
-    with pytest.raises(UsageError, match=r"^#SBATCH --chdir: got `/home/my runs`, Slurm allows letters"):
+    with pytest.raises(UsageError, match=r"^#SBATCH --chdir: got `/home/my runs`, allowed are letters"):
         render(job, Placement("slurm", ()), run_id="x-0001", run_dir="/home/my runs", local_paths={})
 
 
