@@ -1,6 +1,5 @@
 """The files a finished run leaves: listed and hashed once, then final."""
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from tensoryard.errors import AlreadyExistsError, NotFoundError, UsageError
 from tensoryard.mirror import ChangingError, keep_whole
 from tensoryard.run import OutputFile, Outputs, RunRecord
 from tensoryard.store import Entry, is_folder, keys
+from tensoryard.store.buffers import sha256_of
 from tensoryard.store.parallel import each
 
 
@@ -121,5 +121,5 @@ def _walk(folder: Path, unreadable: Callable[[OSError], None]) -> list[Path]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with path.open("rb", buffering=0) as file:
+        return sha256_of(file)

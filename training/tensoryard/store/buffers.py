@@ -1,8 +1,10 @@
 """Memory for what is on its way, used again: new memory costs the processor as much as sending what is in it."""
 
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from threading import Lock
 
 from tensoryard.errors import StoreError
@@ -14,7 +16,7 @@ _PIECE_BYTES = 1 << 20
 _KEPT_FROM_BYTES = 128 << 10
 
 _lock = Lock()
-_free: list[bytearray] = []
+_free: list[mmap.mmap] = []
 _used = 0
 
 
@@ -56,6 +58,18 @@ def filled(source: int, path: object, start: int, length: int, sent: Sent | None
         yield view
 
 
+def sha256_of(file: FileIO) -> str:
+    """The digest in hex of what is left of a file, which was opened without a buffer."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    with aligned(_PIECE_BYTES) as memory, memoryview(memory) as view:
+        while count := file.readinto(view):
+            with view[:count] as piece:
+                digest.update(piece)
+    return digest.hexdigest()
+
+
 @contextmanager
 def kept() -> Iterator[None]:
     """A block after which memory is given up, and not before, for who is about to send many files."""
@@ -72,16 +86,28 @@ def kept() -> Iterator[None]:
 
 
 @contextmanager
-def _taken(length: int) -> Iterator[bytearray]:
+def _taken(length: int) -> Iterator[bytearray | mmap.mmap]:
     """Memory of at least this length."""
+    if length < _KEPT_FROM_BYTES:
+        yield bytearray(length)
+        return
     with kept():
         with _lock:
-            memory = _free.pop() if _free and length >= _KEPT_FROM_BYTES else bytearray()
-        if len(memory) < length:
-            memory = bytearray(length)
+            memory = _free.pop() if _free else None
+        if memory is None or len(memory) < length:
+            memory = aligned(length)
         try:
             yield memory
         finally:
-            if len(memory) >= _KEPT_FROM_BYTES:
-                with _lock:
-                    _free.append(memory)
+            with _lock:
+                _free.append(memory)
+
+
+def aligned(length: int) -> mmap.mmap:
+    """
+    Memory that begins with a page.
+
+    The allocator's begins 16 bytes behind one where it is large. Of all places that is what `rep movsb` of AMD's
+    Zen 3 and 4 is slow for: to read a GiB into it takes the kernel 0.5 s, and 0.15 s into a page.
+    """
+    return mmap.mmap(-1, length, mmap.MAP_PRIVATE)

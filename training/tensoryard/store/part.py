@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from tensoryard.errors import VerificationError
+from tensoryard.store.buffers import aligned
 
 PART_PREFIX = ".tyard-part-"
 _REREAD_BYTES = 1 << 20
@@ -90,10 +91,11 @@ class Part:
                 fcntl.flock(self._file, fcntl.LOCK_EX)
             return
         self._file = begun
-        buffer = bytearray(_REREAD_BYTES)
-        while count := begun.readinto(buffer):
-            self._digest.update(memoryview(buffer)[:count])
-            self.size_bytes += count
+        with aligned(_REREAD_BYTES) as memory, memoryview(memory) as view:
+            while count := begun.readinto(view):
+                with view[:count] as piece:
+                    self._digest.update(piece)
+                self.size_bytes += count
 
     def __enter__(self) -> "Part":
         return self

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tensoryard.errors import AlreadyExistsError, NotFoundError, VerificationError
 from tensoryard.store import Entry, Store, is_folder
+from tensoryard.store.buffers import sha256_of
 from tensoryard.store.disk import plain_errors
 from tensoryard.store.keys import CONTENTS, content
 from tensoryard.store.part import Part, check, write_whole
@@ -164,10 +165,8 @@ def sha256_key(store: Store, key: str) -> str:
 
 def sha256_file(path: Path) -> str:
     """The digest of a file on this machine, in hex. Raises StoreError when it cannot be read."""
-    import hashlib
-
     with plain_errors(path, "reading"), path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(file)
 
 
 def keep_file(store: Store, path: Path) -> tuple[str, Entry]:
