@@ -89,6 +89,25 @@ def test_notes_that_newer_ones_replaced_are_dropped_and_the_rest_is_known(
     assert (again.known(kept), again.known(often)) == ("1" * 64, "2" * 64)
 
 
+def test_notes_that_another_writes_anew_while_they_are_read_are_read_there(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    store = BlobStore(request.getfixturevalue("blob_account"))
+    files = folder_files(write(tmp_path / "source", {"a": "1"}))
+    upload_files(store, files, "d", overwrite=False, show_progress=False)
+
+    class Rewritten(Counting):
+        def read(self, key: str, *where: int) -> bytes:
+            if key.startswith("data-sums/") and key.endswith("0000.jsonl"):
+                store.append(key.replace("0000.jsonl", "0001.jsonl"), store.read(key))
+                store.delete(key)
+            return super().read(key, *where)
+
+    rewritten: Any = Rewritten(store)
+    assert upload_files(rewritten, files, "d", overwrite=False, show_progress=False) == (0, 0, 1)
+    assert [key for key in rewritten.read_keys if key.startswith("data/")] == []
+
+
 def test_stored_bytes_that_are_not_those_that_were_sent_are_not_taken(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from threading import Lock
 
 import msgspec
 
-from tensoryard.errors import StoreError
+from tensoryard.errors import NotFoundError, StoreError
 from tensoryard.store import Entry, Store, is_folder, keys
 from tensoryard.store.transfer import sha256_key
 
@@ -22,6 +22,7 @@ _AT_MOST = 500
 _AT_LEAST_EVERY_S = 2.0
 # Lines that say nothing any more, before they are written anew without those; and more of them than of the others.
 _USELESS = 10_000
+_TRIES = 3
 
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +57,12 @@ class Sums:
             return
         for top in sorted({_top(path) for path in paths}):
             with suppress(StoreError):
-                self._load(top)
+                for _ in range(_TRIES):
+                    try:
+                        self._load(top)
+                        break
+                    except NotFoundError:  # another wrote the notes anew since they were listed
+                        continue
 
     def known(self, entry: Entry) -> str | None:
         """The digest of a stored file in hex, if it was noted for these very bytes."""
