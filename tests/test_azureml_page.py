@@ -60,7 +60,8 @@ print(model.name, model.version, model.download(target_dir='downloaded'))
 WAYS = {
     "single": ("", ""),
     "horovod": (
-        "distributed_training = MpiConfiguration()\ndistributed_training.process_count_per_node = 1",
+        "distributed_training = MpiConfiguration()\ndistributed_training.process_count_per_node = 1\n"
+        "script_params['--epochs'] = 2",
         "node_count=2, process_count_per_node=1, distributed_training=distributed_training, framework_version='2.15'",
     ),
     "parameter_server": (
@@ -80,19 +81,36 @@ AT_THE_END = {
     print("on", tf.__version__, keras.__version__.split(".")[0])
     total = hvd.allreduce(tf.constant(float(hvd.rank() + 1)), op=hvd.Sum)
     print(f"rank {hvd.rank()} of {hvd.size()}: {float(total)}")
+    # Once more, as if it had been killed in the second epoch.
+    if hvd.rank() == 0:
+        (OUTPUTS / "checkpoints" / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"')
+    main(parser.parse_args())
 """,
     "parameter_server": """
     import keras, sys
     from tensorboard.main import run_main
     print("on", tf.__version__, keras.__version__.split(".")[0], flush=True)
+    longer = parser.parse_args()
+    longer.epochs = 2
+    main(longer)  # goes on from the epoch that it saved
     sys.argv = ["tensorboard", "--version"]
     run_main()
 """,
 }
+EPOCH = r"loss [\d.]+, accuracy [\d.]+"
 SAID = {
     "single": [r"on 2\.21\.\d+ 3 10"],
-    "horovod": [r"on 2\.15\.\d+ 2", r"rank 0 of 2: 3\.0", r"rank 1 of 2: 3\.0"],
-    "parameter_server": [r"on 2\.15\.\d+ 2", r"2\.15\.\d+"],
+    "horovod": [
+        r"on 2\.15\.\d+ 2",
+        r"rank 0 of 2: 3\.0",
+        r"rank 1 of 2: 3\.0",
+        rf"Epoch 2/2: ({EPOCH}), (?s:.*)\nResumed after epoch 1\n(?s:.*)Epoch 2/2: \1, .*",
+    ],
+    "parameter_server": [
+        r"on 2\.15\.\d+ 2",
+        r"2\.15\.\d+",
+        rf"Resumed after epoch 1\n(?s:.*)Epoch 2/2: {EPOCH}, .*",
+    ],
 }
 
 
