@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from test_slurm_faults import (  # noqa: F401
+
+from launching import Yard, wait_until
+from services.slurm import SlurmCluster
+from services.slurm_accounting import ACCOUNT, AccountingCluster
+from slurm.test_slurm_faults import (  # noqa: F401
     TRAINS,
     end_of,
     enough,
@@ -11,10 +15,6 @@ from test_slurm_faults import (  # noqa: F401
     test_a_job_that_somebody_else_cancels_is_failed_and_says_so,
     test_jobs_that_are_put_back_into_the_queue_go_on_from_their_checkpoints,
 )
-
-from launching import Yard, wait_until
-from services.slurm import SlurmCluster
-from services.slurm_accounting import ACCOUNT, AccountingCluster
 from tensoryard.errors import JobError
 from tensoryard.slurm_target import SlurmOptions, SlurmTarget
 
