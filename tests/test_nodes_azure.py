@@ -58,6 +58,15 @@ def test_every_node_gets_a_machine_of_its_own(azure: Compute, tmp_path: Path) ->
     assert all(machine["tags"]["workspace"] == "dev" for machine in azure.machines.values())
 
 
+def test_a_list_that_is_older_than_the_names_loses_no_machine(azure: Compute, tmp_path: Path) -> None:
+    """Azure takes a tag at once and lists it seconds later."""
+    azure.looks_to_tag = 3
+
+    assert machines(azure, tmp_path, listed_s=60).start(["gpu-1", "gpu-2"]) == {}
+    assert sorted(azure.nodes.values(), key=str) == ["gpu-1", "gpu-2"]
+    assert azure.number == 2
+
+
 def test_asked_again_it_makes_none(azure: Compute, tmp_path: Path) -> None:
     machines(azure, tmp_path).start(["gpu-1", "gpu-2"])
     before = {**azure.nodes}

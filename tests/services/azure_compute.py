@@ -53,8 +53,8 @@ class Refusal:
 class Compute:
     """
     The service. machines: by name, in REST's own form; number: the set's; room: how many more fit into the building;
-    quota: vCPUs; refusals: what is refused next; looks_to_run, looks_to_list: how many lists a machine takes to run,
-    and to be listed at all; asked: every request, `METHOD end-of-path`; on_named, on_deleted: hear of machines that
+    quota: vCPUs; refusals: what is refused next; looks_to_run, looks_to_list, looks_to_tag: how many lists a machine
+    takes to run, to be listed at all, and to be listed with a new tag; asked: every request, `METHOD end-of-path`; on_named, on_deleted: hear of machines that
     are given a node's name, and of deletions. certificate: files, for HTTPS.
     """
 
@@ -65,6 +65,7 @@ class Compute:
         self.quota = 1000
         self.looks_to_run = 2
         self.looks_to_list = 0
+        self.looks_to_tag = 0
         self.looks_to_go = 1
         self.lowers_number_on_delete = True
         self.priority = "Spot"
@@ -168,6 +169,7 @@ class Compute:
             "power": "starting",
             "unseen": self.looks_to_list,
             "looks": 0,
+            "late": 0,
             "problem": None,
             "properties": {
                 "provisioningState": "Creating",
@@ -207,7 +209,7 @@ class Compute:
         if start == 0:
             self._tick()
         seen = [machine for machine in self.machines.values() if machine["unseen"] <= 0]
-        answer: dict[str, Any] = {"value": [_shown(machine) for machine in seen[start : start + _PAGE]]}
+        answer: dict[str, Any] = {"value": [_listed(machine) for machine in seen[start : start + _PAGE]]}
         if len(seen) > start + _PAGE:
             filter_ = query["$filter"]
             rest = f"$expand=instanceView&skip={start + _PAGE}&$filter={filter_}&api-version={query['api-version']}"
@@ -219,6 +221,7 @@ class Compute:
         for machine in [*self.machines.values()]:
             machine["looks"] += 1
             machine["unseen"] -= 1
+            machine["late"] -= 1
             state = machine["properties"]["provisioningState"]
             if state == "Creating" and machine["looks"] >= self.looks_to_run:
                 failed = machine["problem"] is not None
@@ -288,6 +291,7 @@ class Compute:
                 return 412, {"error": {"code": "ConditionNotMet", "message": "The etag is another one."}}, {}
             if "slurm-node" in body["tags"] and "slurm-node" not in machine["tags"]:
                 self.on_named(name, body["tags"]["slurm-node"])
+            machine["late"], machine["tags_before"] = self.looks_to_tag + 1, machine["tags"]
             machine["tags"] = body["tags"]
             machine["etag"] = f'"{int(machine["etag"][1:-1]) + 1}"'
         elif method == "DELETE":
@@ -332,6 +336,11 @@ class KilledAt(SansIOHTTPPolicy[Any, Any]):
     def _look(self, request: PipelineRequest[Any], *, now: bool) -> None:
         if now and request.context["number"] == self._number:
             raise Killed
+
+
+def _listed(machine: dict[str, Any]) -> dict[str, Any]:
+    """A machine as a list has it, which may be older than its last change."""
+    return _shown({**machine, "tags": machine["tags_before"]} if machine["late"] > 0 else machine)
 
 
 def _shown(machine: dict[str, Any]) -> dict[str, Any]:

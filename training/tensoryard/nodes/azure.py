@@ -123,18 +123,23 @@ class AzureMachines:
 
     def _watch(self, names: Sequence[str], raising: "_Raising", until: Deadline) -> dict[str, Problem]:
         """Wait until the nodes' machines run. Returns why not, for those that came to nothing."""
+        # A list may be older than the last name: what it lacks has gone away when it stays so.
+        late = Deadline(self._listed_s, self._wait)
         while names and raising.asked:
             machines = self.set.machines(until)
             mine = {machine.node: machine for machine in machines if machine.node in names and machine.usable}
-            lost = [name for name in names if name not in mine]
+            words = {machine.node: machine.problem for machine in machines if machine.problem}
+            lacking = [name for name in names if name not in mine]
+            lost = [name for name in lacking if words.get(name) or late.over or raising.outcome()]
             if lost:
-                words = {machine.node: machine.problem for machine in machines if machine.problem}
                 # Whoever holds it so long buries them too, at its next look.
                 with suppress(Busy), held(self._lock, until):
                     self._bury(machines, until)
                 other = raising.outcome() or Problem("other", "its machine went away while it was made")
                 return {name: Problem("capacity", words[name]) if words.get(name) else other for name in lost}
-            if all(machine.state == "running" for machine in mine.values()) or until.over:
+            if not lacking:
+                late.again()
+            if until.over or (not lacking and all(machine.state == "running" for machine in mine.values())):
                 break
             self._look_again(len(machines), until)
         return {}
