@@ -54,8 +54,9 @@ class Compute:
     """
     The service. machines: by name, in REST's own form; number: the set's; room: how many more fit into the building;
     quota: vCPUs; refusals: what is refused next; looks_to_run, looks_to_list, looks_to_tag: how many lists a machine
-    takes to run, to be listed at all, and to be listed with a new tag; asked: every request, `METHOD end-of-path`; on_named, on_deleted: hear of machines that
-    are given a node's name, and of deletions. certificate: files, for HTTPS.
+    takes to run, to be listed at all, and to be listed with a new tag; asked: every request, `METHOD end-of-path`;
+    on_named, on_deleted: hear of machines that are given a node's name, and of deletions. certificate: files, for
+    HTTPS.
     """
 
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:

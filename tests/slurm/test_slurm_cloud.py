@@ -95,8 +95,9 @@ def test_what_azure_refuses_stands_in_the_nodes_reason(
     assert "try again" not in cloud.tyard("node", "reconcile")
     assert states(cloud)["node-1"].startswith("DOWN")
     # At its ResumeTimeout Slurm comes to the node too, with a reason of its own. Nothing has failed to come up.
-    wait_until(cloud, lambda: "fail node-1" in cloud.log and reason(cloud, "node-1").startswith("tyard: "))
-    assert reason(cloud, "node-1") == "tyard: quota NCASv3_T4 0 of 3 vCPUs in use, 4 more needed"
+    # Releases differ in whether that takes the place of ours or comes after it.
+    ours = "tyard: quota NCASv3_T4 0 of 3 vCPUs in use, 4 more needed"
+    wait_until(cloud, lambda: "fail node-1" in cloud.log and reason(cloud, "node-1") == ours)
     assert json.loads((cloud.folder / "nodes" / "node-never-came-up.json").read_text()) == {}
 
 
