@@ -277,8 +277,10 @@ def rival(folder: Path) -> dict[str, str]:
 
 
 def rival_writers(uri: str) -> dict[str, str]:
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient, set_tracking_uri
 
+    # Its file store looks for runs in the global one, by default a database that it makes in the current folder.
+    set_tracking_uri(uri)
     MlflowClient(registry_uri=uri, tracking_uri=uri).create_registered_model("digits")
     clients: dict[int, MlflowClient] = {}
 
