@@ -11,7 +11,8 @@ a process of its own in the same environment, one after the other, and all of th
 
 Rate: samples of an epoch over its time, the median of all epochs but the first, which traces and compiles; of the
 seeds the median again. First: seconds of the first epoch, the median of the seeds. Accuracy: on the 10,000 test
-images after the last epoch, the mean of the seeds, and their least and most: a difference within these is none.
+images after the last epoch, the mean of the seeds, and their least and most: after so few epochs one seed differs
+from the next by a hundredth.
 
     python tests/benchmarks/bench_single_template.py [--epochs N] [--seeds N] [--python PATH] [--data-folder FOLDER]
 """
