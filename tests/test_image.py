@@ -55,6 +55,13 @@ CASES = {
         wheel="0bd3dcd5/horovod-0.28.1-cp311-cp311-linux_x86_64.whl",
         requirements=PILLOW + TENSORFLOW,
     ),
+    "horovod-of-the-base": msgspec.structs.replace(
+        PLAIN,
+        name="tensorflow-2.15+horovod",
+        mpi=True,
+        horovod="horovod==0.28.1 --hash=sha256:05",
+        requirements=PILLOW + TENSORFLOW,
+    ),
 }
 
 
@@ -88,7 +95,7 @@ def test_all_that_an_image_is_made_of_is_in_its_key() -> None:
         msgspec.structs.replace(PLAIN, requirements=TENSORFLOW.replace("03", "05"), framework="").key,
         msgspec.structs.replace(CASES["horovod"], wheel="1/horovod-0.28.1-cp311-cp311-linux_x86_64.whl").key,
     }
-    assert len(keys) == 4 + 3
+    assert len(keys) == len(CASES) + 3
     assert msgspec.structs.replace(PLAIN).key == PLAIN.key
 
 

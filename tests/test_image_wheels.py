@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,14 +10,15 @@ import pytest
 from services.base_image import push_image
 from services.images import variant
 from services.small_images import Image, layer
-from tensoryard.environment import ImageSpec, horovod, image_inputs, shared_wheels
-from tensoryard.environment.base_libc import base_libc
+from tensoryard.environment import ImageSpec, horovod, shared_wheels
+from tensoryard.environment.base_libc import base_libc, loads_in
 from tensoryard.environment.horovod import Wheel, WheelInputs
 from tensoryard.environment.image_builder import ImageBuilder
+from tensoryard.environment.image_environment import of_inputs
 from tensoryard.environment.interpreter import describe, find
 from tensoryard.environment.spec import Recipe
 from tensoryard.environment.venv import VenvBuilder
-from tensoryard.errors import EnvironmentBuildError, VerificationError
+from tensoryard.errors import VerificationError
 from tensoryard.store import Store, keys
 
 pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they share
@@ -66,23 +68,29 @@ def test_a_second_machine_makes_the_image_of_a_horovod_job_without_compiling(
     assert compiled == [key]
 
 
-def test_a_base_with_an_older_c_library_is_refused_before_anything_is_compiled(
-    image_registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("changed", "value"),
+    [
+        ("describe", lambda python: msgspec.structs.replace(describe(python), libc="glibc-2.39")),
+        ("horovod.missing_tools", lambda: ["cmake"]),
+        ("horovod._mpi_version", lambda: None),
+    ],
+)
+def test_horovod_is_compiled_on_the_base_where_this_machine_s_would_not_do(
+    image_registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, value: Any
 ) -> None:
-    monkeypatch.setattr(horovod, "ensure_wheel", lambda *_: pytest.fail("it is compiled"))
-    monkeypatch.setattr(
-        image_inputs, "describe", lambda python: msgspec.structs.replace(describe(python), libc="glibc-2.39")
-    )
-    bottom = layer(("var/lib", None), ("var/lib/dpkg/status", DPKG))
-    # As in bases with gigabytes on top, of which nothing is read.
+    """Its C library is newer than the base's, or it has no compiler or no MPI, as the head of a cluster on Azure."""
+    monkeypatch.setattr(horovod, "ensure_wheel", lambda *_: pytest.fail("it is compiled here"))
+    monkeypatch.setattr(f"tensoryard.environment.{'image_inputs.' * (changed == 'describe')}{changed}", value)
+    # With more on top, as in bases of gigabytes.
     name = f"{image_registry}/wheels/older:1"
-    push_image(name, variant([bottom], b"more\n"))
-    with pytest.raises(EnvironmentBuildError) as refused:
-        ImageBuilder(VenvBuilder(tmp_path / "cache"), "").inputs(WANTED, ImageSpec(base=name), print)
-    assert refused.value.message == (
-        f"base_image: `{name}` has glibc 2.36, and Horovod, which this machine compiles for its own glibc 2.39, "
-        "cannot be loaded there"
-    )
+    push_image(name, variant([layer(("var/lib", None), ("var/lib/dpkg/status", DPKG))], b"more\n"))
+    builder = ImageBuilder(VenvBuilder(tmp_path / "cache"), "")
+    inputs = builder.inputs(WANTED, ImageSpec(base=name), print)
+    assert (inputs.wheel, inputs.mpi, inputs.horovod.partition(" ")[0]) == ("", True, "horovod==0.28.1")
+    assert of_inputs(inputs).horovod == "0.28.1"
+    builder.write_context(inputs, tmp_path / "context", print)
+    assert "AS horovod\n" in (tmp_path / "context" / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +104,7 @@ def test_a_base_with_an_older_c_library_is_refused_before_anything_is_compiled(
 def test_the_c_library_of_a_base_is_read_of_its_packages(layers: list[bytes], found: str) -> None:
     image = Image(*layers)
     assert base_libc(image, image.digest) == found
+    assert [loads_in(ours, found) for ours in ("glibc-2.36", "glibc-2.39")] == [True, not found]
 
 
 def test_a_wheel_that_was_changed_in_the_store_is_refused(store: Store, tmp_path: Path) -> None:

@@ -6,27 +6,19 @@ import tarfile
 
 from tensoryard.environment import interruption
 from tensoryard.environment.image_unpack import ImageSource, described
-from tensoryard.errors import EnvironmentBuildError
 
 _STATUS = "var/lib/dpkg/status"
 _LIBC = re.compile(rb"^Package: libc6\n(?:.+\n)*?Version: (\d+\.\d+)", re.MULTILINE)
 
 
-def check_base_libc(source: ImageSource, digest: str, name: str, ours: str) -> None:
+def loads_in(ours: str, theirs: str) -> bool:
     """
-    Raises EnvironmentBuildError when a base's glibc is older than the one that Horovod is compiled for.
+    Whether what is compiled here can be loaded there, as far as is known.
 
-    name: of the base; ours: "glibc-2.36", as an interpreter says it.
+    ours: "glibc-2.36", as an interpreter says it; theirs: as `base_libc` does.
     """
     kind, _, release = ours.partition("-")
-    theirs = base_libc(source, digest)
-    if kind == "glibc" and theirs and _numbers(theirs) < _numbers(release):
-        raise EnvironmentBuildError(
-            f"base_image: `{name}` has glibc {theirs}, and Horovod, which this machine compiles for its own glibc "
-            f"{release}, cannot be loaded there",
-            hint=f"set `base_image` to one with glibc {release} or newer, as this machine's release has it, or build "
-            f"on a machine with glibc {theirs} or older",
-        )
+    return kind != "glibc" or not theirs or _numbers(release) <= _numbers(theirs)
 
 
 def base_libc(source: ImageSource, digest: str) -> str:

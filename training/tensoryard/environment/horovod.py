@@ -133,10 +133,19 @@ def ensure_wheel(cache: Path, inputs: WheelInputs, python: Path, use_gpu: bool, 
             return _build(Path(work), _folder(cache, inputs), inputs, python, log)
 
 
+def missing_tools() -> list[str]:
+    """What compiles Horovod and is not on PATH."""
+    return [tool for tool in ("cmake", "g++", "make") if shutil.which(tool) is None]
+
+
+def locked() -> str:
+    """Horovod's sources as a line of a lock: its release with the digest of its archive."""
+    return f"horovod=={HOROVOD} --hash=sha256:{_SDIST_SHA256[HOROVOD]}"
+
+
 def check_tools(inputs: WheelInputs, use_gpu: bool, log: Log) -> None:
     """Raises EnvironmentBuildError with what to install when a compiler is missing; logs what is left out."""
-    missing = [tool for tool in ("cmake", "g++", "make") if shutil.which(tool) is None]
-    if missing:
+    if missing := missing_tools():
         packages = " ".join(_APT[tool] for tool in missing)
         raise EnvironmentBuildError(
             f"Horovod is compiled on this machine, and {', '.join(f'`{tool}`' for tool in missing)} "

@@ -58,7 +58,8 @@ class ImageInputs(msgspec.Struct, frozen=True, kw_only=True):
 
     name, python: of the recipe; base_name: as it was asked for, base: by its digest; mpi: whether ranks need it;
     requirements: the lock; framework: the part of it that other environments of this TensorFlow have too, or "";
-    wheel: folder and file of Horovod's wheel, "<key>/horovod-....whl", or "".
+    wheel: folder and file of Horovod's wheel, "<key>/horovod-....whl", or "";
+    horovod: the line of a lock for its sources, where they are compiled in the image's build, or "".
     """
 
     name: str
@@ -70,6 +71,7 @@ class ImageInputs(msgspec.Struct, frozen=True, kw_only=True):
     requirements: str = ""
     framework: str = ""
     wheel: str = ""
+    horovod: str = ""
 
     @property
     def key(self) -> str:
@@ -111,6 +113,8 @@ def _text(inputs: ImageInputs, key: str) -> str:
             locks=inputs.locks(),
             wheel=inputs.wheel,
             wheel_file=inputs.wheel.rpartition("/")[2],
+            horovod=inputs.horovod,
+            packages_of_python=f"{PREFIX}/lib/python{'.'.join(inputs.python.split('.')[:2])}/site-packages",
             key=key,
             lock_sha256=hashlib.sha256(inputs.requirements.encode()).hexdigest(),
         )

@@ -17,14 +17,15 @@ REPOSITORY = "tensoryard/environments"
 
 def of_inputs(inputs: ImageInputs) -> Environment:
     """The environment that an image of ours will have."""
-    packages = pins(inputs.requirements) | ({"horovod": HOROVOD} if inputs.wheel else {})
+    horovod = HOROVOD if inputs.wheel or inputs.horovod else None
+    packages = pins(inputs.requirements) | ({"horovod": horovod} if horovod else {})
     return Environment(
         hash=inputs.key,
         name=inputs.name,
         python=f"{PREFIX}/bin/python",
         python_version=inputs.python,
         tensorflow=pinned(inputs.requirements, "tensorflow-cpu") or pinned(inputs.requirements, "tensorflow"),
-        horovod=HOROVOD if inputs.wheel else None,
+        horovod=horovod,
         mpi="Open MPI" if inputs.mpi else None,
         lock_sha256=hashlib.sha256(inputs.requirements.encode()).hexdigest(),
         packages=tuple(Package(name, version) for name, version in sorted(packages.items())),

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tensoryard.environment import ImageSpec, Log
-from tensoryard.environment.base_libc import check_base_libc
+from tensoryard.environment.base_libc import base_libc, loads_in
 from tensoryard.environment.image import (
     ImageInputs,
     Reference,
@@ -63,28 +63,38 @@ def inputs_now(
             framework = shared_part(lock.requirements, venvs.lock_recipe(bare, log, rebuild)[0].requirements)
     reference = parse_reference(image.base or default_base(wanted.python), "base_image")
     digest = reference.digest or resolve(reference, "base_image")
-    wheel, mpi = "", None
+    wheel, source = "", ""
     if wanted.horovod_for is not None:
         from tensoryard.environment import horovod, shared_wheels
 
         release = pinned(lock.requirements, wanted.horovod_for)
         made_from = horovod.wheel_inputs(wanted.horovod_for, release, describe(python), wanted.use_gpu)
-        place = place_of(reference)._replace(tag=digest)
-        check_base_libc(Client(place), digest, str(reference), made_from.libc)
-        shared_wheels.bring(store, venvs.cache, made_from.key, log)
-        compiled = horovod.ensure_wheel(venvs.cache, made_from, python, wanted.use_gpu, log)
-        shared_wheels.share(store, venvs.cache, made_from.key, log)
-        wheel, mpi = f"{made_from.key}/{compiled.file}", made_from.mpi
+        base = place_of(reference)._replace(tag=digest)
+        if (
+            made_from.mpi
+            and loads_in(made_from.libc, base_libc(Client(base), digest))
+            and (shared_wheels.bring(store, venvs.cache, made_from.key, log) or not horovod.missing_tools())
+        ):
+            compiled = horovod.ensure_wheel(venvs.cache, made_from, python, wanted.use_gpu, log)
+            shared_wheels.share(store, venvs.cache, made_from.key, log)
+            wheel = f"{made_from.key}/{compiled.file}"
+        else:
+            source = horovod.locked()
+            log(
+                "Horovod is compiled in the image's build: made here it would not load there, or not know MPI"
+                + "; it reduces through the CPU" * wanted.use_gpu
+            )
     return ImageInputs(
         name=wanted.name,
         python=wanted.python,
         base_name=str(reference),
         base=reference.at(digest),
         system_packages=tuple(sorted(set(image.system_packages))),
-        mpi=mpi is not None,
+        mpi=wanted.horovod_for is not None,
         requirements=lock.requirements,
         framework=framework,
         wheel=wheel,
+        horovod=source,
     )
 
 
