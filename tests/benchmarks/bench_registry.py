@@ -232,7 +232,9 @@ def measure_rival() -> dict[str, dict[str, str]]:
     argv = [find_uv_bin(), "run", "--no-project", "--quiet", *with_packages, "python", __file__, "--as-rival"]
     # Its file store, the default for years, is to be asked for since it is in maintenance mode.
     environment = {**os.environ, "PYTHONPATH": "", "MLFLOW_ALLOW_FILE_STORE": "true"}
-    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        sys.exit(f"MLflow could not be measured:\n{done.stderr[-2000:]}")
     figures: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
