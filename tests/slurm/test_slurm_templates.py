@@ -48,13 +48,18 @@ def test_a_template_trains_over_several_nodes(slurm: SlurmCluster, tmp_path: Pat
     assert trains(tmp_path, kind, nodes)["hosts"] == set(slurm.names[:nodes])
 
 
-def test_horovod_trains_in_an_image_over_two_nodes(slurm: SlurmCluster, kept_registry: str, tmp_path: Path) -> None:
+def test_horovod_and_parameter_servers_train_in_one_image(
+    slurm: SlurmCluster, kept_registry: str, tmp_path: Path
+) -> None:
     """Of the lock and the Horovod that other tests have; built by the first run of them, found by later ones."""
     (tmp_path / ".tensoryard").mkdir()
     (tmp_path / ".tensoryard" / "workspace.json").write_text(json.dumps({"image_registry": kept_registry}))
     of_horovod = trains(tmp_path, "horovod", 2, f"base_image={kept_registry}/base:openmpi")
     assert of_horovod["hosts"] == set(slurm.names[:2])
     assert of_horovod["environment"]["base"].startswith(f"{kept_registry}/base@sha256:")
+    image = of_horovod["environment"]["image"]
+    of_servers = trains(tmp_path, "parameter_server", 3, f"image={image}", "pip_requirements_file=null")
+    assert (of_servers["hosts"], of_servers["environment"]["image"]) == (set(slurm.names), image)
 
 
 def at_work_in(folder: Path) -> list[str]:
