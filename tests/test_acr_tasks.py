@@ -1,5 +1,8 @@
 """Builds in Azure's registry, by answers as its documents have them: it was never seen itself."""
 
+import multiprocessing
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from tensoryard.environment.image_environment import REPOSITORY
 from tensoryard.environment.image_folders import files_of
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, UsageError
+from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import Place
 from tensoryard.settings import Settings
 from tensoryard.store.file import FileStore
@@ -101,6 +105,18 @@ def test_what_azure_refuses_is_said_with_the_rights_that_it_takes(
         tasks.build(KEY, context, print, "a b")
 
 
+def test_a_run_that_was_begun_before_is_followed_to_its_end(azure: Tasks, tasks: AcrTasks, context: Path) -> None:
+    begun: list[str] = []
+    tasks.build(KEY, context, print, begun=begun.append)
+    assert begun == ["ca1"]
+    said: list[str] = []
+    assert tasks.follow(KEY, "ca1", said.append) == DIGEST
+    assert said[0] == "going on with run ca1 of dev"
+    assert tasks.is_of_use("ca1")
+    azure.statuses[-1] = "Failed"
+    assert not tasks.is_of_use("ca1")
+
+
 class ByBuildah:
     """In the place of Azure: what it builds is in the registry too."""
 
@@ -108,10 +124,18 @@ class ByBuildah:
         self.built: list[str] = []
         self._storage, self._registry = storage, registry
 
-    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile") -> str:
+    def build(self, key: str, context: Path, log: Log, file: str, begun: Callable[[str], object]) -> str:
         self.built.append(key)
+        begun("ca1")
         Buildah(self._storage).build(key, context, log, file)
         return Buildah(self._storage).push(key, Place(self._registry, REPOSITORY, key), log)
+
+    def follow(self, key: str, run: str, log: Log) -> str:
+        log(f"followed {run}")
+        return Client(Place(self._registry, REPOSITORY, key)).tagged() or ""
+
+    def is_of_use(self, run: str) -> bool:
+        return run == "ca1"
 
 
 def test_what_the_registry_built_is_unpacked_and_found_again(
@@ -131,6 +155,29 @@ def test_what_the_registry_built_is_unpacked_and_found_again(
     assert Path(found).read_bytes() == b"wheel"
     assert builder("two").ensure_recipe(SIX, image, print).image == made.image
     assert azures.built == [made.hash]
+
+
+def test_a_build_whose_controller_was_killed_is_gone_on_with(
+    context: Path, image_registry: str, tmp_path: Path
+) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY wheel/a.whl /srv/again\n")
+    image = ImageSpec(dockerfile="Dockerfile", context="d" * 64, folder=str(context))
+    azures: Any = ByBuildah(tmp_path / "buildah", image_registry)
+    builder = AzureImageBuilder(
+        VenvBuilder(tmp_path / "head"), image_registry, FileStore(tmp_path / "store"), False, azures
+    )
+    child = multiprocessing.get_context("fork").Process(
+        target=lambda: builder.ensure_recipe(SIX, image, lambda line: os._exit(9) if "Storing" in line else None)
+    )
+    child.start()
+    child.join()
+    assert child.exitcode == 9
+    said: list[str] = []
+    made = builder.ensure_recipe(SIX, image, said.append)
+    assert files_of(Path(made.unpacked)).find("/srv/again")
+    assert "followed ca1" in said
+    assert azures.built == []  # here; it was the other process that had it built
+    assert [*(tmp_path / "head" / "images").glob(".*")] == []
 
 
 def test_the_setting_is_for_the_registry_of_a_workspace_on_azure() -> None:

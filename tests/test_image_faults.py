@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from launching import StoreThat, all_processes
@@ -19,7 +20,7 @@ from services.base_image import push_image
 from services.cutting import Cutting
 from services.faulty import Faulty
 from services.images import SIX, left_behind, variant
-from tensoryard.environment import ImageSpec, command
+from tensoryard.environment import ImageSpec, command, locking
 from tensoryard.environment.buildah import Buildah
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_folders import files_of
@@ -152,6 +153,20 @@ def test_after_a_builder_was_killed_another_goes_on(
     made = builder.ensure_recipe(wanted, ImageSpec(base=base_image), print)
     assert files_of(Path(made.unpacked)).find("/opt/environment/lib/python3.11/site-packages/six.py")
     assert left_behind(builder) == []
+
+
+def test_what_a_killed_builder_left_of_another_image_goes_with_the_next_build(
+    images: ImageBuilder, tmp_path: Path
+) -> None:
+    left = images.cache / "images" / f".building-{'ab' * 8}-left"
+    left.mkdir(parents=True)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /left\n")
+    wanted = ImageSpec(dockerfile="Dockerfile", context="left", folder=str(tmp_path))
+    with locking.held(images.cache / "flocks" / f"image-build-{'ab' * 8}", "a test", print):
+        images.ensure_recipe(SIX, wanted, print)
+        assert left.exists()  # somebody builds it
+    images.ensure_recipe(SIX, msgspec.structs.replace(wanted, context="left too"), print)
+    assert left_behind(images) == []
 
 
 def test_a_build_whose_buildah_is_killed_fails_and_the_next_one_works(images: ImageBuilder, base_image: str) -> None:

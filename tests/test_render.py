@@ -225,7 +225,7 @@ def test_quote(value: str, word: str) -> None:
 
 
 def test_the_script_of_a_build_is_clean_shell(tmp_path: Path) -> None:
-    values = {"version": "1", "key": "0" * 16, "folder": "/a/b", "file": "it's", "python": "/a b/python"}
+    values = {"version": "1", "key": "0" * 16, "folder": "/a/b", "file": "it's", "python": "/a b/python", "anew": 0}
     for partition in ("", "gpu"):
         text = launch_script("build_image.sh.j2", {**values, "partition": partition})
         (tmp_path / "build.sh").write_text(text)

@@ -1,7 +1,7 @@
 """
 Builds an image on this node, for a head that does not; `environment.node_build` does it.
 
-    python build_image.py FOLDER KEY FILE      FOLDER: of the build, with context/ and tools/ in it
+    python build_image.py FOLDER KEY FILE ANEW      FOLDER: of the build, with context/ and tools/ in it
 """
 
 import os

@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -91,18 +91,46 @@ class AcrTasks:
         self._azure: PipelineClient[Any, Any] = PipelineClient(ARM, policies=policies, transport=transport())
         self._plain: PipelineClient[Any, Any] = PipelineClient(ARM, policies=[RetryPolicy()], transport=transport())
 
-    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile") -> str:
+    def build(
+        self,
+        key: str,
+        context: Path,
+        log: Log,
+        file: str = "Dockerfile",
+        begun: Callable[[str], object] = lambda run: None,
+    ) -> str:
         """
         The digest of the image that was built from a folder, and is in the registry with its key as tag.
 
-        file: the Dockerfile, by its path in the folder. Raises EnvironmentBuildError with the last lines of what was
-        said, or with what Azure refused.
+        file: the Dockerfile, by its path in the folder; begun: is told the id of the run, which goes on when this
+        process is killed. Raises EnvironmentBuildError with the last lines of what was said, or with what Azure
+        refused.
         """
-        try:
+        with self._refusals(key):
             source = self._sent(context, log)
             run = self._started(key, source, file)
+            begun(run)
             log(f"building in {self._registry.name} as run {run}")
             return self._followed(key, run, log)
+
+    def follow(self, key: str, run: str, log: Log) -> str:
+        """The digest of the image of a run that was begun before, as `build` returns it."""
+        with self._refusals(key):
+            log(f"going on with run {run} of {self._registry.name}")
+            return self._followed(key, run, log)
+
+    def is_of_use(self, run: str) -> bool:
+        """Whether a run that was begun before builds still, or has built."""
+        try:
+            found = self._ask("GET", f"/runs/{run}")["properties"]["status"]
+        except AzureError:
+            return False
+        return found == "Succeeded" or found not in _ENDED
+
+    @contextmanager
+    def _refusals(self, key: str) -> Iterator[None]:
+        try:
+            yield
         except HttpResponseError as error:
             message = str(error.message).partition("\n")[0]
             raise EnvironmentBuildError(

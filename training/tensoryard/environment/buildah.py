@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -39,7 +39,7 @@ class DiskFullError(EnvironmentBuildError):
 class Program(Protocol):
     """What builds images."""
 
-    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile") -> object: ...
+    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile", *, anew: bool = False) -> object: ...
 
 
 class Buildah:
@@ -49,12 +49,12 @@ class Buildah:
         self.storage = storage
         self.program = program
 
-    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile") -> None:
+    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile", *, anew: bool = False) -> None:
         """
         Build an image from a folder, and name it by its key.
 
-        file: the Dockerfile, by its path in the folder. Raises EnvironmentBuildError with the last lines of what was
-        said.
+        file: the Dockerfile, by its path in the folder; anew: without layers of earlier builds. Raises
+        EnvironmentBuildError with the last lines of what was said.
         """
         self.storage.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=SECRETS, dir=self.storage) as folder:
@@ -64,6 +64,7 @@ class Buildah:
             plain = [option for registry in registries for option in _tls(registry)][:1]
             # chroot: needs neither root nor namespaces of the kernel that a container may not make.
             options = ["--isolation", "chroot", "--layers", "--format", "oci", *plain, *hidden]
+            options += ["--no-cache"] if anew else []
             log(f"building with {self.program}")
             try:
                 with signed_in(sorted(registries)) as login:
@@ -98,9 +99,8 @@ class Buildah:
 
     def export(self, key: str, folder: Path, log: Log) -> Path:
         """A new folder with an image in the OCI layout."""
-        self._run(
-            self._argv("push", "--quiet", name_of(key), f"oci:{folder}:{key}"), self.storage, log, f"image {key}"
-        )
+        argv = self._argv("push", "--quiet", name_of(key), f"oci:{folder}:{key}")
+        self._run(argv, self.storage, log, f"image {key}", folder.parent)
         return OciFolder(folder).folder
 
     def has(self, key: str) -> bool:
@@ -113,6 +113,11 @@ class Buildah:
             command.run(self._argv("rmi", name_of(key)), cwd=self.storage)
         prune = ("rmi", "--prune") if self.program == "buildah" else ("image", "prune", "--force")
         command.run(self._argv(*prune), cwd=self.storage)
+
+    def keep_only(self, keys: Collection[str]) -> None:
+        """Remove all images but these, and the layers that only those had."""
+        argv = self._argv("images", "--filter", f"reference={name_of('')[:-1]}", "--format", "{{.Tag}}")
+        self.forget([key for key in command.run(argv, cwd=self.storage).stdout.split() if key not in keys])
 
     def clear(self) -> None:
         """End and remove what builders have left that were killed; none is at work now."""
@@ -138,13 +143,13 @@ class Buildah:
             places += ["--storage-opt", "overlay.skip_mount_home=true"]
         return [self.program, *places, verb, *arguments]
 
-    def _run(self, argv: Sequence[str], cwd: Path, log: Log, what: str) -> None:
+    def _run(self, argv: Sequence[str], cwd: Path, log: Log, what: str, disk: Path | None = None) -> None:
         finished = command.run(argv, cwd=cwd, log=log, merged=True)
         if _is_mute(finished.talk):
             # On a busy machine buildah may end before it has passed on what a step said last: seen with 1.28.
             log("the step's output was lost: running it once more")
             finished = command.run(argv, cwd=cwd, log=log, merged=True)
-        checked(finished, what, self.program, self.storage)
+        checked(finished, what, self.program, disk or self.storage)
 
 
 def checked(finished: command.Finished, what: str, program: str, storage: Path) -> None:

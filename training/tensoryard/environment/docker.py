@@ -12,7 +12,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,7 +39,7 @@ class Docker:
         self.storage = storage
         storage.mkdir(parents=True, exist_ok=True)
 
-    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile") -> None:
+    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile", *, anew: bool = False) -> None:
         """Build an image from a folder, as `Buildah.build` does."""
         with tempfile.TemporaryDirectory(prefix=SECRETS, dir=self.storage) as folder:
             hidden = [f"--secret=id={name},src={path}" for name, path in secrets(Path(folder)).items()]
@@ -49,6 +49,7 @@ class Docker:
             log("building with docker")
             # The machine's network: an index or a proxy on it is one for the steps too.
             options = ["--progress", "plain", "--network", "host", *hidden, *passed, "--tag", name_of(key)]
+            options += ["--no-cache"] if anew else []
             self._run(["build", *options, "--file", file, "."], context, log, key)
 
     def push(self, key: str, place: Place, log: Log) -> str:
@@ -85,6 +86,9 @@ class Docker:
         """Remove images. What the daemon keeps of their builds it prunes itself."""
         for key in keys:
             command.run(["docker", "rmi", name_of(key)], cwd=self.storage)
+
+    def keep_only(self, keys: Collection[str]) -> None:
+        """Remove none: the daemon has images of others too, which look like ours."""
 
     def clear(self) -> None:
         """End and remove what builders have left that were killed; none is at work now."""

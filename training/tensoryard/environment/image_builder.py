@@ -49,6 +49,8 @@ from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 from tensoryard.text import size
 
+Build = Callable[[buildah.Program, Path], None]  # with what builds, in a folder for it alone
+LEFT_SECONDS = 24 * 3600  # so long a build elsewhere is kept whose builder was killed and that nobody asks for
 LOCAL = f"localhost/{REPOSITORY}"  # of images that were pushed nowhere
 
 
@@ -236,7 +238,7 @@ class ImageBuilder:
             log(f"building image {key} ({inputs.name}) on {inputs.base_name}")
             self.write_context(inputs, aside / "context", log)
             try:
-                tool.build(key, aside / "context", log)
+                tool.build(key, aside / "context", log, anew=rebuild)
             except buildah.DiskFullError:
                 raise
             except EnvironmentBuildError as error:
@@ -256,7 +258,7 @@ class ImageBuilder:
             log(f"building image {own.key} from {file}")
             own.write_context(aside / "context")
             try:
-                tool.build(own.key, aside / "context", log, file)
+                tool.build(own.key, aside / "context", log, file, anew=rebuild)
             except buildah.DiskFullError:
                 raise
             except EnvironmentBuildError:
@@ -280,9 +282,7 @@ class ImageBuilder:
                 hint="it was removed there, or never pushed; `--rebuild` makes it anew",
             ) from None
 
-    def _made(
-        self, described: Environment, build: Callable[[buildah.Program, Path], None], log: Log, rebuild: bool
-    ) -> Environment:
+    def _made(self, described: Environment, build: Build, log: Log, rebuild: bool) -> Environment:
         """An image by its description: as it was built before, else built, and pushed where there is a registry."""
         key = described.hash
         with locking.held(self._flock(f"build-{key}"), f"the build of image {key}", log) as waited:
@@ -291,19 +291,24 @@ class ImageBuilder:
             if (waited or not rebuild) and (found := self._there(described, number, known, log)):
                 return found
             if not self.registry:
-                return at(described, LOCAL, *self._built(key, build, log))
+                return at(described, LOCAL, *self._built(key, build, log, rebuild))
             with build_turn.of_the_workspace(self._store, key, log):
                 before, (number, known) = number, self.records.image(key, self._repository)
                 # Who waited for another machine's build has what that one made.
                 if number > before and (found := self._there(described, number, known, log)):
                     return found
-                digest, _ = self._built(key, build, log)
+                digest, _ = self._built(key, build, log, rebuild)
                 made = self.records.add_image(number + 1, at(described, self._repository, digest, Path()))
             return self._here(made, log)
 
-    def _built(self, key: str, build: Callable[[buildah.Program, Path], None], log: Log) -> tuple[str, Path]:
-        """The digest of an image that was built now, and pushed; without a registry also its folder."""
+    def _built(self, key: str, build: Build, log: Log, anew: bool) -> tuple[str, Path]:
+        """
+        The digest of an image that was built now, and pushed; without a registry also its folder.
+
+        anew: whether no layer of an earlier build will do.
+        """
         tool = program(self.cache / "buildah")
+        self._sweep()
         for dead in self._images.glob(f".building-{key}-*"):
             shutil.rmtree(dead, ignore_errors=True)  # the lock is ours, so whoever left it is gone
         aside = Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=self._images))
@@ -325,9 +330,18 @@ class ImageBuilder:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def _try(
-        self, build: Callable[[buildah.Program, Path], None], tool: buildah.Program, aside: Path, key: str
-    ) -> None:
+    def _sweep(self) -> None:
+        """Remove what builders that were killed have left of images that nobody builds now."""
+        for left in [*self._images.glob(".building-*")]:
+            key = left.name.split("-")[1]
+            if not locking.is_held(self._flock(f"build-{key}")) and self._is_over(left):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _is_over(self, left: Path) -> bool:
+        """Whether nobody builds any more in the folder of a builder that was killed."""
+        return True
+
+    def _try(self, build: Build, tool: buildah.Program, aside: Path, key: str) -> None:
         try:
             build(tool, aside)
         except OSError as error:  # before the program is asked, as what it builds from is copied

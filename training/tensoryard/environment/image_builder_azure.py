@@ -1,13 +1,18 @@
-"""Images that Azure's registry builds itself; all else is as `ImageBuilder` does it."""
+"""
+Images that Azure's registry builds itself; all else is as `ImageBuilder` does it.
 
+A build goes on there when whoever asked for it is killed, and is then found by the next one that wants the image.
+"""
+
+import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tensoryard.environment import Log
-from tensoryard.environment.buildah import Program
-from tensoryard.environment.image_builder import ImageBuilder
+from tensoryard.environment.image_builder import LEFT_SECONDS, Build, ImageBuilder
 from tensoryard.environment.image_environment import REPOSITORY
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, UsageError
@@ -25,24 +30,61 @@ class AzureImageBuilder(ImageBuilder):
         super().__init__(venvs, registry, store, on_nodes)
         self._tasks = tasks
 
-    def _built(self, key: str, build: Callable[[Program, Path], None], log: Log) -> tuple[str, Path]:
-        built = _Built(self._tasks)
-        with tempfile.TemporaryDirectory(prefix=f".building-{key}-", dir=self._images) as aside:
-            build(built, Path(aside))
+    def _built(self, key: str, build: Build, log: Log, anew: bool) -> tuple[str, Path]:
+        self._sweep()
+        begun = self._begun(key, anew)
+        at = begun or Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=self._images))
+        built = _Built(self._tasks, at)
+        try:
+            if begun:
+                return self._tasks.follow(key, _run_in(begun), log), Path()
+            build(built, at)
+        finally:
+            shutil.rmtree(at, ignore_errors=True)
         if not built.digest:
             raise EnvironmentBuildError(f"image {key}: nothing was built")
         return built.digest, Path()
 
+    def _begun(self, key: str, anew: bool) -> Path | None:
+        """The folder of a build that a killed builder has left at work, or done; others of this image are removed."""
+        found = None
+        for left in self._images.glob(f".building-{key}-*"):  # whose lock is ours
+            of_use = (left / "anew").exists() >= anew and (run := _run_in(left)) and self._tasks.is_of_use(run)
+            if of_use and found is None:
+                found = left
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+        return found
+
+    def _is_over(self, left: Path) -> bool:
+        return time.time() - left.stat().st_mtime > LEFT_SECONDS
+
 
 class _Built:
-    """Remembers what was built."""
+    """Remembers what was built, and in a folder what is."""
 
-    def __init__(self, tasks: "AcrTasks") -> None:
+    def __init__(self, tasks: "AcrTasks", at: Path) -> None:
         self._tasks = tasks
+        self._at = at
         self.digest = ""
 
-    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile") -> None:
-        self.digest = self._tasks.build(key, context, log, file)
+    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile", *, anew: bool = False) -> None:
+        """The registry has no layers of earlier builds at hand, so each is built anew."""
+        if anew:
+            (self._at / "anew").touch()
+
+        def begun(run: str) -> None:
+            (self._at / "run.draft").write_text(run)
+            (self._at / "run.draft").rename(self._at / "run")
+
+        self.digest = self._tasks.build(key, context, log, file, begun)
+
+
+def _run_in(folder: Path) -> str:
+    """The id of the run that was begun in a folder, "" where none was."""
+    with suppress(FileNotFoundError):
+        return (folder / "run").read_text()
+    return ""
 
 
 def tasks_of(settings: "Settings") -> "AcrTasks":

@@ -1,4 +1,8 @@
-"""Images that are built on a node, by a job of its own, where the head is too small for it."""
+"""
+Images that are built on a node, by a job of its own, where the head is too small for it.
+
+The job goes on when whoever asked for it is killed, and the next one that wants the image finds it by its folder.
+"""
 
 import shutil
 import sys
@@ -6,12 +10,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from tensoryard import __version__
 from tensoryard.environment import Log, interruption
-from tensoryard.environment.buildah import Program
-from tensoryard.environment.image_builder import ImageBuilder
+from tensoryard.environment.image_builder import LEFT_SECONDS, Build, ImageBuilder
 from tensoryard.environment.image_noted import tools
 from tensoryard.environment.image_push import push
 from tensoryard.environment.image_unpack import OciFolder
@@ -23,6 +28,7 @@ from tensoryard.scheduler.slurm_commands import AwayError
 from tensoryard.slurm_target import DIRECTIVE_VALUE
 from tensoryard.store import Store
 
+T = TypeVar("T")
 LOOK_SECONDS = 0.2
 ASK_SECONDS = 5.0
 # A job that Slurm no longer lists has ended, and its last words may still be on their way.
@@ -38,13 +44,18 @@ class JobImageBuilder(ImageBuilder):
         super().__init__(venvs, registry, store, on_nodes)
         self._partition = partition
 
-    def _built(self, key: str, build: Callable[[Program, Path], None], log: Log) -> tuple[str, Path]:
+    def _built(self, key: str, build: Build, log: Log, anew: bool) -> tuple[str, Path]:
+        self._sweep()
+        begun = self._begun(key, anew, log)
         # Below the cache, which nodes see.
-        with tempfile.TemporaryDirectory(
-            prefix=f".building-{key}-", dir=self._images, ignore_cleanup_errors=True
-        ) as at:
-            build(_Job(Path(at), self._partition, tools(self.cache / "node-tools")), Path(at))
-            source = OciFolder(Path(at) / "oci")
+        at = begun or Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=self._images))
+        job = _Job(at, self._partition, tools(self.cache / "node-tools"))
+        try:
+            if begun:
+                job.follow(key, log)
+            else:
+                build(job, at)
+            source = OciFolder(at / "oci")
             digest = source.newest()
             if not self.registry:
                 return digest, self.folders.unpack(source, digest, log)
@@ -52,6 +63,26 @@ class JobImageBuilder(ImageBuilder):
             log(f"pushing image {key} to {place}")
             push(source, digest, place)
             return digest, Path()
+        finally:
+            shutil.rmtree(at, ignore_errors=True)
+
+    def _begun(self, key: str, anew: bool, log: Log) -> Path | None:
+        """The folder of a build that a killed builder has left at work, or done; others of this image are removed."""
+        found = None
+        for left in self._images.glob(f".building-{key}-*"):  # whose lock is ours
+            job = _answered(partial(_job_in, left), log)
+            if (job or _exit_code(left) == "0") and (left / "anew").exists() >= anew and found is None:
+                found = left
+                continue
+            if job:
+                _end(job, left)
+            shutil.rmtree(left, ignore_errors=True)
+        return found
+
+    def _is_over(self, left: Path) -> bool:
+        with suppress(AwayError):
+            return time.time() - left.stat().st_mtime > LEFT_SECONDS and _job_in(left) is None
+        return False
 
 
 class _Job:
@@ -62,7 +93,7 @@ class _Job:
         self._partition = partition
         self._tools = tools
 
-    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile") -> None:
+    def build(self, key: str, context: Path, log: Log, file: str = "Dockerfile", *, anew: bool = False) -> None:
         folder = self._folder
         if not DIRECTIVE_VALUE.fullmatch(str(folder)):
             raise EnvironmentBuildError(f"image {key}: `{folder}` is no path that `#SBATCH` lines can hold")
@@ -72,29 +103,44 @@ class _Job:
         shutil.copyfile(Path(__file__).parent.parent / "build_image.py", folder / "build_image.py")
         python = str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
         values = {"version": __version__, "key": key, "folder": str(folder), "file": file, "python": python}
-        script = launch_script("build_image.sh.j2", {**values, "partition": self._partition})
+        script = launch_script("build_image.sh.j2", {**values, "partition": self._partition, "anew": int(anew)})
         (folder / "build.sh").write_text(script, encoding="utf-8")
-        job = commands.sbatch(str(folder / "build.sh"))
-        try:
-            self._follow(key, job, log)
-        except BaseException:
-            with suppress(AwayError):
-                commands.scancel(job)
-            raise
+        if anew:
+            (folder / "anew").touch()
+        # Where Slurm did not answer it may have taken the job all the same.
+        job = _answered(lambda: _job_in(folder) or commands.sbatch(str(folder / "build.sh")), log)
+        log(f"building image {key} as Slurm's job {job}")
+        self._follow(key, job, log)
+
+    def follow(self, key: str, log: Log) -> None:
+        """Go on with a job that somebody else began here."""
+        job = _answered(partial(_job_in, self._folder), log)
+        log(f"going on with the build of image {key}" + (f", Slurm's job {job}" if job else ""))
+        self._follow(key, job or "", log)
 
     def _follow(self, key: str, job: str, log: Log) -> None:
-        log(f"building image {key} as Slurm's job {job}")
+        try:
+            said = self._heard(key, job, log)
+        except BaseException:
+            _end(job, self._folder)
+            raise
+        if _exit_code(self._folder) != "0":
+            last = "\n".join([line for line in said if line.strip()][-_SAID:])
+            raise EnvironmentBuildError(f"image {key}: Slurm's job {job} could not build it; it says:\n{last}")
+
+    def _heard(self, key: str, job: str, log: Log) -> list[str]:
+        """What a job said, once it has ended."""
         said: list[str] = []
         lines = _lines(self._folder / "log")
         asked_at, gone_at, state = 0.0, None, ""
         while True:
             interruption.look()
-            ended = (self._folder / "ended").exists()
+            ended = _exit_code(self._folder) is not None
             for line in next(lines):
                 said.append(line)
                 log(line)
             if ended:
-                break
+                return said
             now = time.monotonic()
             if now - asked_at >= ASK_SECONDS:
                 asked_at = now
@@ -109,9 +155,44 @@ class _Job:
             if gone_at is not None and now - gone_at > GONE_SECONDS:
                 raise EnvironmentBuildError(f"image {key}: Slurm's job {job}, which built it, is {state}")
             time.sleep(LOOK_SECONDS)
-        if (self._folder / "ended").read_text().strip() != "0":
-            last = "\n".join([line for line in said if line.strip()][-_SAID:])
-            raise EnvironmentBuildError(f"image {key}: Slurm's job {job} could not build it; it says:\n{last}")
+
+
+def _answered(question: Callable[[], T], log: Log) -> T:
+    """What Slurm says, once it answers."""
+    told = ""
+    while True:
+        try:
+            return question()
+        except AwayError as error:
+            if str(error) != told:
+                log(f"Slurm does not answer: {error}; asking again")
+            told = str(error)
+        interruption.look()
+        time.sleep(ASK_SECONDS)
+
+
+def _job_in(folder: Path) -> str | None:
+    """The job that builds in a folder. Raises AwayError."""
+    rows = commands.squeue()
+    return next((row.job for row in rows if row.folder == str(folder) and row.state in _ALIVE), None)
+
+
+def _exit_code(folder: Path) -> str | None:
+    """How the job in a folder ended, or None while it has not."""
+    with suppress(FileNotFoundError):
+        return (folder / "ended").read_text().strip()
+    return None
+
+
+def _end(job: str, folder: Path) -> None:
+    """End a job, and give its node the time to take down what it has begun."""
+    if not job:
+        return
+    with suppress(AwayError):
+        commands.scancel(job)
+        until = time.monotonic() + GONE_SECONDS
+        while _exit_code(folder) is None and _job_in(folder) and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
 
 
 def _lines(path: Path) -> Iterator[list[str]]:
