@@ -21,13 +21,17 @@ import pytest
 from services.azure_sign_in import Identity, token
 from services.azures_registry import AUDIENCE, AzuresRegistry, claims_of
 from services.base_image import push_image
-from tensoryard.environment import command
+from tensoryard.environment import ImageSpec, command
 from tensoryard.environment.buildah import Buildah
+from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_folders import ImageFolders
+from tensoryard.environment.spec import Recipe
+from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import StoreError
 from tensoryard.registry import oci_azure
 from tensoryard.registry.oci_client import Client
 from tensoryard.registry.oci_manifest import Place
+from tensoryard.store.file import FileStore
 
 TENANT = "33333333-3333-3333-3333-333333333333"
 
@@ -225,3 +229,17 @@ def test_buildah_signs_in_without_a_secret_that_others_see(
     seen = "\n".join([*said, *(" ".join(argv) for argv in ran)])
     assert not any(refresh in seen for refresh in azures.exchanged)
     assert azures.refused == []
+
+
+def test_that_the_right_to_push_is_missing_is_known_before_anything_is_built(
+    azures: AzuresRegistry, tmp_path: Path
+) -> None:
+    azures.rights = {"pull"}
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    builder = ImageBuilder(VenvBuilder(tmp_path / "cache"), azures.host, FileStore(tmp_path / "store"))
+    said: list[str] = []
+    with pytest.raises(StoreError, match="needs a login with the role AcrPush there"):
+        builder.ensure_recipe(
+            Recipe(name="", python=""), ImageSpec(dockerfile="Dockerfile", folder=str(tmp_path)), said.append
+        )
+    assert not any(line.startswith("building") for line in said)

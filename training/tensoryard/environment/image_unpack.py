@@ -78,7 +78,10 @@ def described(source: ImageSource, digest: str) -> Described:
     """
     manifest = _manifest(source, digest)
     with source.open_blob(manifest["config"]["digest"]) as file:
-        data = file.read()
+        try:
+            data = file.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise BrokenRequestError(f"image {digest}: its configuration broke off: {error}", "try again") from None
     _check(manifest["config"]["digest"], hashlib.sha256(data).hexdigest())
     config = msgspec.json.decode(data, type=dict[str, Any])
     wanted = machine()

@@ -90,13 +90,23 @@ class Client:
         request = urllib.request.Request(self._url(f"blobs/{digest}"))  # noqa: S310  made by `_url`
         if self._authorization:
             request.add_unredirected_header("Authorization", self._authorization)
-        try:
-            found: IO[bytes] = self._opener.open(request, timeout=_TIMEOUT_S)
-            return found
-        except (OSError, http.client.HTTPException) as error:
-            raise BrokenRequestError(
-                f"registry `{self.place.registry}`: `{digest}` cannot be read: {error}"
-            ) from None
+        attempt = 1
+        while True:
+            try:
+                found: IO[bytes] = self._opener.open(request, timeout=_TIMEOUT_S)
+                return found
+            except (OSError, http.client.HTTPException) as error:
+                lasts = isinstance(error, urllib.error.HTTPError) and error.code not in _BUSY
+                if lasts or attempt == TRIES:
+                    raise BrokenRequestError(
+                        f"registry `{self.place.registry}`: `{digest}` cannot be read: {error}"
+                    ) from None
+            wait(attempt)
+            attempt += 1
+
+    def check_push(self) -> None:
+        """Raises StoreError for whoever may not push here, which is else known only when all is there to be sent."""
+        self.ask("DELETE", self.start_upload(), tries=1)
 
     def start_upload(self) -> str:
         """The address that a blob's bytes go to."""
@@ -237,7 +247,9 @@ class Client:
     def _expect(self, answer: Answer, *statuses: int) -> Answer:
         if answer.status in statuses:
             return answer
-        if answer.status in (401, 403):
+        if answer.status == 403:
+            raise self._refused(f"refused ({answer.status} {_words(answer)})")
+        if answer.status == 401:
             raise self._refused(f"refused ({answer.status})")
         if answer.status == 404:
             raise NotFoundError(
@@ -246,12 +258,7 @@ class Client:
         raise StoreError(f"{self._what(answer)} for `{self.place}`")
 
     def _what(self, answer: Answer) -> str:
-        try:
-            error = json.loads(answer.body)["errors"][0]
-            said = f"{error['code']}: {error['message']}"
-        except (ValueError, KeyError, IndexError, TypeError):
-            said = http.client.responses.get(answer.status, "")
-        return f"registry `{self.place.registry}`: answered {answer.status} {said}".rstrip()
+        return f"registry `{self.place.registry}`: answered {answer.status} {_words(answer)}".rstrip()
 
     def _refused(self, what: str) -> StoreError:
         host, repository = self.place.registry, self.place.repository
@@ -281,6 +288,15 @@ def wait(attempt: int, retry_after: str = "") -> None:
     """Waits before another try: what the registry asked for, else longer each time and never in step with others."""
     asked = int(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0
     time.sleep(min(max(asked, random.uniform(0.5, 1) * 0.25 * 2**attempt), _LONGEST_WAIT_S))  # noqa: S311  no secret
+
+
+def _words(answer: Answer) -> str:
+    """The registry's own words for what is wrong, else those of HTTP."""
+    try:
+        error = json.loads(answer.body)["errors"][0]
+        return f"{error['code']}: {error['message']}"
+    except (ValueError, KeyError, IndexError, TypeError):
+        return http.client.responses.get(answer.status, "")
 
 
 def _lower(headers: Message) -> dict[str, str]:
