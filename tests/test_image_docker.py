@@ -1,5 +1,6 @@
 """Images built by Docker's daemon: the same as any other, once they are there."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from services.base_image import push_image
 from services.docker_daemon import DockerDaemon
 from services.images import SIX, variant
-from tensoryard.environment import ImageSpec
+from tensoryard.environment import Environment, ImageSpec
 from tensoryard.environment.image_builder import ImageBuilder
 from tensoryard.environment.image_folders import files_of
 from tensoryard.environment.spec import Recipe
@@ -43,8 +44,25 @@ def layers(image: str) -> list[str]:
     return [layer["digest"] for layer in json.loads(Client(parse_place(place, "latest")).manifest(digest))["layers"]]
 
 
+def contents(environment: Environment) -> dict[str, str]:
+    """The files of an image by their digests, but for those that hold when they were made, and an empty cache's."""
+    found = {}
+    for inside, place in files_of(Path(environment.unpacked)).walk():
+        path = Path(place)
+        if inside.startswith(("/var/log/", "/var/cache/", "/root/.cache/uv/")) or not path.is_file():
+            continue
+        if path.stat().st_size:  # what was mounted for a step leaves nothing but its name
+            timeless = inside.endswith(".pyc")
+            found[inside] = "" if timeless else hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
 def test_an_image_built_by_docker_is_pushed_by_layers_and_found_by_others(
-    images: ImageBuilder, base_image: str, image_registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    six_image: Environment,
+    base_image: str,
+    image_registry: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "uv.toml").write_text("# of this machine\n")
     monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "uv.toml"))
@@ -61,6 +79,7 @@ def test_an_image_built_by_docker_is_pushed_by_layers_and_found_by_others(
         inside for inside, place in files.walk("/run") if Path(place).is_file() and Path(place).stat().st_size
     ]
     assert not list((builder.cache / "buildah").iterdir())
+    assert contents(made) == contents(six_image)  # which buildah built
 
     # Whose nodes pull it: it is not unpacked again.
     other = ImageBuilder(VenvBuilder(tmp_path / "other"), registry, on_nodes=True)

@@ -117,7 +117,7 @@ def test_a_push_that_is_cut_half_way_is_said_and_the_next_one_sends_the_rest(
         if line.startswith("pushing"):
             way.left = 300 << 10
 
-    with pytest.raises(EnvironmentBuildError, match="failed; it says"):
+    with pytest.raises(EnvironmentBuildError, match=f"registry `{way.host}` did not take it; buildah says"):
         builder.ensure_recipe(bare, wanted, cut)
     assert way.cuts
     assert left_behind(builder) == []
@@ -230,6 +230,8 @@ def test_a_build_on_a_full_disk_is_said_to_be_so(
     with pytest.raises(EnvironmentBuildError, match=r"image \w+: the disk of .* is full, .* are free") as raised:
         builder.ensure_recipe(SIX, ImageSpec(dockerfile="Dockerfile", folder=str(source)), said.append)
     assert raised.value.hint
+    assert "; it needs more than " in raised.value.message
+    assert ("what it is built on is " if large == "base" else "its source is 25.2 MB") in raised.value.message
     assert any("removed images that nobody uses" in line for line in said)
     assert [line for line in left_behind(builder) if not line.startswith("tyard-test ")] == []
 

@@ -166,6 +166,21 @@ time.sleep(600)
     assert yard.leftovers(run) == []
 
 
+@in_folder
+@pytest.mark.long
+def test_a_script_that_ignores_being_told_to_end_is_killed(yard: Yard, six_image: Environment) -> None:
+    deaf = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(os.getpid(), flush=True); "
+    run = yard.submit(f"{deaf}time.sleep(600)", **IN_IMAGE)
+    yard.start_controller()
+    pid = int(yard.wait_for_file(run, "logs/worker-0.log"))
+    run.request_cancel()
+    yard.wait_for_stage(run, "Canceled")
+    assert yard.record(run, "tasks/worker-0.json")["signal"] == "SIGKILL"
+    assert not exists(pid)
+    assert yard.leftovers(run) == []
+    wait_until(lambda: not mounts_of(six_image), "nothing of the image is mounted")
+
+
 def test_a_user_who_is_not_root_enters_an_image(six_image: Environment) -> None:
     shows = (
         "print(os.getuid(), open('/etc/this-is').read(), open('/proc/self/status').read().split('CapEff:')[1][:17])"

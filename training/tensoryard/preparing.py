@@ -83,10 +83,11 @@ def environment_of(
     if spec.image and spec.image.dockerfile:
         lay_out_source(run, folder)
         spec = with_context(spec, run, folder)
-    found = _found(builder, spec, log)
+    rebuild = run.wants_rebuild()
+    found = None if rebuild else _found(builder, spec, log)
     if found is None:
         log(f"Building the environment {in_words(spec)}")
-    environment = found or builder.ensure(spec, log)
+    environment = found or builder.ensure(spec, log, rebuild)
     if environment.image:
         run.keep_image(environment)
     return environment, found is not None

@@ -203,6 +203,13 @@ class RunRecord:
             with suppress(AlreadyExistsError):
                 self.store.put(keys.requested(self.id, name), b"")
 
+    def want_rebuild(self) -> None:
+        """Have the run's environment built anew, whatever is there; to be said before the run is queued."""
+        self.store.put(self.key("rebuild"), b"")
+
+    def wants_rebuild(self) -> bool:
+        return self.store.stat(self.key("rebuild")) is not None
+
     def task_results(self) -> dict[str, dict[str, Any]]:
         """tasks/<task>.json of every task that has ended, by task name."""
         return self._task_records(".json")

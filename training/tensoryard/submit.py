@@ -63,12 +63,13 @@ def submit(
     say: Callable[[str], None],
     taken: Snapshot | None = None,
     image: Environment | None = None,
+    rebuild: bool = False,
 ) -> RunRecord:
     """
     The run of a job, queued for its compute target.
 
     taken: the snapshot to use, when it is an earlier run's; otherwise the source folder is snapshot now; image: the
-    one to run in, when it is an earlier run's.
+    one to run in, when it is an earlier run's; rebuild: whether its environment is built anew.
     Raises JobError before anything is created.
     """
     job = _with_gpus(check(workspace, job))
@@ -80,6 +81,8 @@ def submit(
     store.put(run.key("job.json"), encode_job(job))
     if image is not None:
         run.keep_image(image)
+    if rebuild:
+        run.want_rebuild()
     # The commit point: a run that neither is queued nor has events was never asked for.
     store.put(keys.queued(workspace.queue(queue_name(job.compute_target)), run.id), b"")
     run.add(fact="submitted", host=socket.gethostname(), user=_user(), snapshot=taken.digest)

@@ -1,5 +1,7 @@
 """`tyard env`: build, list, show and prune the environments of jobs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +126,7 @@ def show(environment: str, show_lock: bool, sbom: bool, as_json: bool) -> None:
 @click.option(
     "--channel", "channels", multiple=True, metavar="CHANNEL", help="A conda channel, instead of conda-forge."
 )
-@click.option("--rebuild", is_flag=True, help="Lock again, so that newer packages come in.")
+@click.option("--rebuild", is_flag=True, help="Lock again, for newer packages, and build anew.")
 @click.option("--quiet", is_flag=True, help="Print only the path of the interpreter.")
 def build(
     job: Path | None,
@@ -156,10 +158,6 @@ def build(
         if any((tensorflow, python, horovod, gpu, pip_packages, conda_packages, channels)):
             raise UsageError("env build: give either a job file or options, not both", "`tyard env build --help`")
         spec = _spec_of_job(job)
-        if spec.image and spec.image.dockerfile:
-            raise UsageError(
-                "env build: an image of the job's own Dockerfile is built with a run's snapshot", "`tyard run`"
-            )
     else:
         spec = environment_spec(
             way="mpi" if horovod else "single",
@@ -172,7 +170,11 @@ def build(
         )
     builder = _builder()
     there = None if rebuild else builder.find(spec)
-    found = there or builder.ensure(spec, lambda line: None if quiet else click.echo(line, err=True), rebuild)
+    if there is None:
+        with _source_of(spec) as asked:
+            found = builder.ensure(asked, lambda line: None if quiet else click.echo(line, err=True), rebuild)
+    else:
+        found = there
     if not quiet:
         click.echo(f"{'Found' if there else 'Built'} `{found.name}` {found.hash}", err=True)
     click.echo(found.image or found.python)
@@ -285,7 +287,13 @@ def _builder() -> "BuilderByRuntime":
 
 
 def _of_job(builder: "BuilderByRuntime", path: Path) -> "Environment":
-    found = builder.find(_spec_of_job(path))
+    from tensoryard.environment.by_runtime import BuilderByRuntime
+    from tensoryard.workspace import Workspace
+
+    spec = _spec_of_job(path)
+    found = builder.find(spec)
+    if found is None and spec.image:  # on a head whose nodes pull it
+        found = BuilderByRuntime(Workspace.from_config(), on_nodes=True).find(spec)
     if found is None:
         raise NotFoundError(
             f"the environment of `{path}` is not on this machine", hint=f"`tyard env build {path}` builds it"
@@ -294,17 +302,42 @@ def _of_job(builder: "BuilderByRuntime", path: Path) -> "Environment":
 
 
 def _spec_of_job(path: Path) -> "EnvironmentSpec":
+    """What a job asks for; a Dockerfile of its own with its source as it is now, as a run of now would have it."""
     from msgspec.structs import replace
 
+    from tensoryard import snapshot
     from tensoryard.job_file import load_job
     from tensoryard.target_images import with_runtime
     from tensoryard.workspace import Workspace
 
+    workspace = Workspace.from_config()
     job = load_job(path)
-    spec = with_runtime(Workspace.from_config(), job).with_requirements().environment_spec()
+    spec = with_runtime(workspace, job).with_requirements().environment_spec()
     if spec.image and spec.image.dockerfile:
-        return replace(spec, image=replace(spec.image, folder=job.source_directory))
+        source = Path(job.source_directory)
+        taken = snapshot.take(workspace.store, source, lambda line: click.echo(line, err=True), workspace.root)
+        return replace(spec, image=replace(spec.image, context=taken.digest, folder=job.source_directory))
     return spec
+
+
+@contextmanager
+def _source_of(spec: "EnvironmentSpec") -> Iterator["EnvironmentSpec"]:
+    """The spec with a copy of its source, where it has one, without what no run would have of it."""
+    if spec.image is None or not spec.image.dockerfile:
+        yield spec
+        return
+    import tempfile
+
+    from msgspec.structs import replace
+
+    from tensoryard import snapshot
+    from tensoryard.workspace import Workspace
+
+    workspace = Workspace.from_config()
+    with tempfile.TemporaryDirectory() as folder:
+        taken = snapshot.take(workspace.store, Path(spec.image.folder), lambda line: None, workspace.root)
+        snapshot.lay_out(workspace.store, taken, Path(folder) / "source")
+        yield replace(spec, image=replace(spec.image, context=taken.digest, folder=f"{folder}/source"))
 
 
 def _minute(at: float) -> str:

@@ -169,7 +169,7 @@ def cancel(run: str, kill: bool, no_wait: bool) -> None:
 @runs.command()
 @click.argument("run", type=RUN)
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the job.")
-@click.option("--rebuild", is_flag=True, help="In the image that the job gets now.")
+@click.option("--rebuild", is_flag=True, help="Build its environment anew, image and lock too.")
 @click.option("--detach", is_flag=True, help="Return once the run is queued.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: events and log lines.")
 @click.pass_context
@@ -180,7 +180,7 @@ def resubmit(
     Run an earlier run's job again.
 
     It runs from the source as it was then; an edited folder changes nothing. One that ran in an image runs in the
-    same, by its digest, unless fields that describe the image are changed.
+    same, by its digest, unless fields that describe the image are changed, or --rebuild is given.
 
     \b
     Examples:
@@ -199,7 +199,7 @@ def resubmit(
     if all(file.path != job.entry_script for file in taken.files):
         raise JobError(f"entry_script: `{job.entry_script}` is not in the snapshot of `{earlier.id}`")
     image = None if rebuild or job.environment_spec() != earlier.job.environment_spec() else earlier.image()
-    again = submit(workspace, job, lambda text: click.echo(text, err=True), taken=taken, image=image)
+    again = submit(workspace, job, lambda text: click.echo(text, err=True), taken=taken, image=image, rebuild=rebuild)
     fork_controller(workspace)
     if detach:
         show_submitted(again, as_json)

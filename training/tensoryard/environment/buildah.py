@@ -92,7 +92,14 @@ class Buildah:
         log(f"pushing image {key} to {place}")
         with signed_in([place.registry], push=True) as login:
             argv = self._argv("push", *login, *options, name_of(key), f"docker://{place}")
-            self._run(argv, self.storage, log, f"image {key}")
+            finished = command.run(argv, cwd=self.storage, log=log, merged=True)
+        if finished.code != 0:
+            raise EnvironmentBuildError(
+                f"image {key}: registry `{place.registry}` did not take it; {self.program} says:\n"
+                + "\n".join([line for line in finished.talk if line.strip()][-_SAID:]),
+                hint="what is built stays here, and another try sends it; a registry that answers with 500 or 507 "
+                "may have a full disk: its log says",
+            )
         digest = file.read_text(encoding="ascii").strip()
         file.unlink()
         return digest

@@ -11,12 +11,10 @@ see `ImageRecords`. The key of an image is made of the Dockerfile and all that i
 registry; where the store says which digest that is, the tag is not asked.
 """
 
-import os
+import contextlib
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -32,14 +30,15 @@ from tensoryard.environment import (
     own_dockerfile,
 )
 from tensoryard.environment.image import ImageInputs, parse_reference
+from tensoryard.environment.image_asked import Asked, AskedImages
+from tensoryard.environment.image_builds import Build, OursBuild, TheirsBuild
 from tensoryard.environment.image_environment import REPOSITORY, at, not_ours, of_existing, of_inputs, reused
 from tensoryard.environment.image_folders import ImageFolders, files_of, short
-from tensoryard.environment.image_inputs import check_is_there, inputs_now, place_of, resolve, spec_key, write_context
+from tensoryard.environment.image_inputs import inputs_now, place_of, resolve, spec_key, write_context
 from tensoryard.environment.image_programs import program
 from tensoryard.environment.image_records import ImageRecords, Pin
 from tensoryard.environment.image_unpack import OciFolder
 from tensoryard.environment.records import check_writable
-from tensoryard.environment.resolve import naming_entries
 from tensoryard.environment.spec import Recipe, recipe
 from tensoryard.environment.venv import Pruned, VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, NotFoundError
@@ -49,16 +48,8 @@ from tensoryard.store import Store
 from tensoryard.store.file import FileStore
 from tensoryard.text import size
 
-Build = Callable[[buildah.Program, Path], None]  # with what builds, in a folder for it alone
 LEFT_SECONDS = 24 * 3600  # so long a build elsewhere is kept whose builder was killed and that nobody asks for
 LOCAL = f"localhost/{REPOSITORY}"  # of images that were pushed nowhere
-
-
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a spec became on this machine. number: of the pin that it was made from, 0 where there is none."""
-
-    number: int
-    environment: Environment
 
 
 class ImageBuilder:
@@ -77,6 +68,8 @@ class ImageBuilder:
         self.cache = venvs.cache
         self.registry = registry.strip("/")
         self._images = self.cache / "images"
+        self._building = self.cache / "flocks" / "buildah"
+        self._asked = AskedImages(self._images / "asked")
         self._store = store or FileStore(self.cache / "records")
         self.records = ImageRecords(self._store)
         self.folders = ImageFolders(self._images, self._flock)
@@ -104,7 +97,7 @@ class ImageBuilder:
             unpacked = self.folders.find(reference.digest)
             return of_existing(image, reference.digest, unpacked) if unpacked else None
         key = spec_key(wanted, image)
-        asked = self._asked(key)
+        asked = self._asked.find(key)
         if asked is None or asked.number != self._newest_pin(key, image):
             return None  # or moved by another machine
         unpacked = self.folders.find(asked.environment.image.partition("@")[2])
@@ -143,7 +136,7 @@ class ImageBuilder:
                     else self._ours(pin.inputs, wanted, log, rebuild)
                 )
             made = msgspec.structs.replace(made, spec=spec)
-            self._write(key, Asked(number=number, environment=made))
+            self._asked.write(key, Asked(number=number, environment=made))
             return made
 
     def update(self, wanted: Recipe, image: ImageSpec, log: Log) -> tuple[Pin | None, Pin]:
@@ -161,27 +154,33 @@ class ImageBuilder:
         return before, self.records.add_pin(key, number + 1, *now)
 
     def list(self) -> list[Environment]:
-        """Every image that is unpacked here, each once."""
-        records = (self._asked(path.stem) for path in (self._images / "asked").glob("[!.]*.json"))
-        found = {
-            record.environment.image: record.environment
-            for record in records
-            if record and (Path(record.environment.unpacked) / "image.json").exists()
-        }
-        return [*found.values()]
+        """Every image that is unpacked or noted here, each once."""
+        return [*{asked.environment.image: asked.environment for _, asked in self._asked.all()}.values()]
 
     def prune(self, unused_days: float | None, dry_run: bool, free_bytes: int = 0) -> tuple[Pruned, ...]:
         """The images that `ImageFolders.prune` removes, from this machine only, and their layers in buildah."""
+        from tensoryard.environment.image_noted import NotedImages
+
         known = {Path(environment.unpacked): environment for environment in self.list()}
         pruned = []
-        for gone in self.folders.prune(unused_days, free_bytes, dry_run):
-            environment = known.get(gone.folder)
-            name, key = (environment.name, environment.hash) if environment else ("", gone.folder.name[:16])
-            pruned.append(Pruned(hash=key, name=name, own_bytes=gone.own_bytes, used_at=gone.used_at))
-        storage = self.cache / "buildah"
-        if pruned and not dry_run and storage.is_dir():
-            program(storage).forget([one.hash for one in pruned])
+        here = ImageFolders(self._images, self._flock), NotedImages(self.cache / "noted", self._flock)
+        for folders in (one for one in here if one.folder.is_dir()):
+            for gone in folders.prune(unused_days, free_bytes, dry_run):
+                environment = known.get(gone.folder)
+                name, key = (environment.name, environment.hash) if environment else ("", gone.folder.name[:16])
+                pruned.append(Pruned(hash=key, name=name, own_bytes=gone.own_bytes, used_at=gone.used_at))
+        if not dry_run:
+            self._sweep()
+            with locking.alone(self._building) as nobody_builds:
+                if pruned and nobody_builds:
+                    self._free_storage()
         return tuple(pruned)
+
+    def _free_storage(self) -> None:
+        """Remove what buildah keeps of images that are neither unpacked nor noted here any more."""
+        storage = self.cache / "buildah"
+        if storage.is_dir():
+            program(storage).keep_only([environment.hash for environment in self.list()])
 
     def push(self, environment: Environment, registry: str, log: Log) -> str:
         """
@@ -202,12 +201,23 @@ class ImageBuilder:
 
     def lock(self, environment: Environment) -> str:
         """The lock of an image's Python packages, as it lies in the image; "" for an image that is not ours."""
+        if (Path(environment.unpacked) / "pull.json").exists():
+            return self._pinned_lock(environment)
         text = ""
         files = files_of(Path(environment.unpacked))
         for name in ("framework.lock", "requirements.lock"):
             if found := files.find(f"/opt/{name}"):
                 text += Path(found).read_text(encoding="utf-8")
         return text
+
+    def _pinned_lock(self, environment: Environment) -> str:
+        """The same of an image whose files are on nodes only."""
+        for key, asked in self._asked.all():
+            if asked.environment.hash == environment.hash and asked.number:
+                with contextlib.suppress(NotFoundError):  # another workspace's, or of a Dockerfile
+                    inputs = self.records.pin(key, asked.number).inputs
+                    return "".join(file.text for file in inputs.locks()) if inputs else ""
+        return ""
 
     def inputs(self, wanted: Recipe, image: ImageSpec, log: Log) -> ImageInputs:
         """What the image of a recipe is made from: as it is pinned, which is done now if it was not."""
@@ -232,19 +242,7 @@ class ImageBuilder:
         return inputs_now(self.venvs, self._store, wanted, image, log, rebuild), ""
 
     def _ours(self, inputs: ImageInputs, wanted: Recipe, log: Log, rebuild: bool) -> Environment:
-        key = inputs.key
-
-        def build(tool: buildah.Program, aside: Path) -> None:
-            log(f"building image {key} ({inputs.name}) on {inputs.base_name}")
-            self.write_context(inputs, aside / "context", log)
-            try:
-                tool.build(key, aside / "context", log, anew=rebuild)
-            except buildah.DiskFullError:
-                raise
-            except EnvironmentBuildError as error:
-                check_is_there(inputs.base, "base_image", inputs.base_name)
-                raise naming_entries(error, wanted.requirements) from None
-
+        build = OursBuild(inputs, wanted.requirements, self.write_context, log, rebuild)
         return self._made(of_inputs(inputs), build, log, rebuild)
 
     def _existing(self, image: ImageSpec, digest: str, log: Log) -> Environment:
@@ -252,21 +250,8 @@ class ImageBuilder:
         return of_existing(image, digest, self.folders.find(digest) or self._pulled(place, digest, log))
 
     def _of_the_job(self, own: own_dockerfile.Pinned, log: Log, rebuild: bool) -> Environment:
-        file = own.image.dockerfile
-
-        def build(tool: buildah.Program, aside: Path) -> None:
-            log(f"building image {own.key} from {file}")
-            own.write_context(aside / "context")
-            try:
-                tool.build(own.key, aside / "context", log, file, anew=rebuild)
-            except buildah.DiskFullError:
-                raise
-            except EnvironmentBuildError:
-                own.check()
-                raise
-
-        described = msgspec.structs.replace(not_ours(file, own.key), base=own.base)
-        return self._made(described, build, log, rebuild)
+        described = msgspec.structs.replace(not_ours(own.image.dockerfile, own.key), base=own.base)
+        return self._made(described, TheirsBuild(own, log, rebuild), log, rebuild)
 
     def _pulled(self, place: Place, digest: str, log: Log) -> Path:
         """The folder of an image of a registry. Raises NotFoundError, naming both, where it is not there."""
@@ -297,6 +282,7 @@ class ImageBuilder:
                 # Who waited for another machine's build has what that one made.
                 if number > before and (found := self._there(described, number, known, log)):
                     return found
+                self._check_push(key)
                 digest, _ = self._built(key, build, log, rebuild)
                 made = self.records.add_image(number + 1, at(described, self._repository, digest, Path()))
             return self._here(made, log)
@@ -313,14 +299,14 @@ class ImageBuilder:
             shutil.rmtree(dead, ignore_errors=True)  # the lock is ours, so whoever left it is gone
         aside = Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=self._images))
         try:
-            with locking.held(self.cache / "flocks" / "buildah", "another image's build", log):
+            with locking.held(self._building, "another image's build", log):
                 tool.clear()
                 try:
                     self._try(build, tool, aside, key)
                 except buildah.DiskFullError as error:
                     shutil.rmtree(aside / "context", ignore_errors=True)  # first: there may be no room for a lock
                     freed = sum(one.own_bytes for one in self.prune(None, dry_run=False))
-                    tool.forget([])
+                    self._free_storage()
                     log(f"{error.message}: removed images that nobody uses ({size(freed)})")
                     self._try(build, tool, aside, key)
                 if self.registry:
@@ -329,6 +315,10 @@ class ImageBuilder:
                 return source.newest(), self.folders.unpack(source, source.newest(), log)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def _check_push(self, key: str) -> None:
+        """Raises StoreError where what takes minutes to build could not be pushed then."""
+        Client(self._place(key), push=True).check_push()
 
     def _sweep(self) -> None:
         """Remove what builders that were killed have left of images that nobody builds now."""
@@ -343,11 +333,15 @@ class ImageBuilder:
 
     def _try(self, build: Build, tool: buildah.Program, aside: Path, key: str) -> None:
         try:
-            build(tool, aside)
-        except OSError as error:  # before the program is asked, as what it builds from is copied
-            if not buildah.is_full(error):
-                raise
-            raise buildah.disk_full(f"image {key}", self._images) from None
+            try:
+                build(tool, aside)
+            except OSError as error:  # before the program is asked, as what it builds from is copied
+                if not buildah.is_full(error):
+                    raise
+                raise buildah.disk_full(f"image {key}", self._images) from None
+        except buildah.DiskFullError as error:
+            needs = build.needs()
+            raise buildah.DiskFullError(f"{error.message}{needs and '; '}{needs}", error.hint) from None
 
     def _there(self, described: Environment, number: int, known: Environment | None, log: Log) -> Environment | None:
         """An image that was built before, by whoever; None where the registry has it no longer, or never had it."""
@@ -384,19 +378,6 @@ class ImageBuilder:
 
     def _newest_pin(self, key: str, image: ImageSpec) -> int:
         return own_dockerfile.newest(image, self.records) if image.dockerfile else self.records.newest_pin(key)
-
-    def _asked(self, key: str) -> Asked | None:
-        try:
-            return msgspec.json.decode((self._images / "asked" / f"{key}.json").read_bytes(), type=Asked)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
-
-    def _write(self, key: str, asked: Asked) -> None:
-        path = self._images / "asked" / f"{key}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}-{os.getpid()}-{time.monotonic_ns()}")
-        aside.write_bytes(msgspec.json.encode(asked))
-        aside.replace(path)
 
     def _flock(self, name: str) -> Path:
         return self.cache / "flocks" / f"image-{name}"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tensoryard.environment import Log
-from tensoryard.environment.image_builder import LEFT_SECONDS, Build, ImageBuilder
+from tensoryard.environment.image_builder import LEFT_SECONDS, ImageBuilder
+from tensoryard.environment.image_builds import Build
 from tensoryard.environment.image_environment import REPOSITORY
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import EnvironmentBuildError, UsageError
@@ -44,6 +45,9 @@ class AzureImageBuilder(ImageBuilder):
         if not built.digest:
             raise EnvironmentBuildError(f"image {key}: nothing was built")
         return built.digest, Path()
+
+    def _check_push(self, key: str) -> None:
+        """It is the registry that pushes."""
 
     def _begun(self, key: str, anew: bool) -> Path | None:
         """The folder of a build that a killed builder has left at work, or done; others of this image are removed."""

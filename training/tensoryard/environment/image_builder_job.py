@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from tensoryard import __version__
 from tensoryard.environment import Log, interruption
-from tensoryard.environment.image_builder import LEFT_SECONDS, Build, ImageBuilder
+from tensoryard.environment.image_builder import LEFT_SECONDS, ImageBuilder
+from tensoryard.environment.image_builds import Build
 from tensoryard.environment.image_noted import tools
 from tensoryard.environment.image_push import push
 from tensoryard.environment.image_unpack import OciFolder

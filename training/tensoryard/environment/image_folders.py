@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,7 +107,7 @@ class ImageFolders:
             if not (is_old or free < free_bytes) or self.is_busy(folder):
                 continue
             kept = {chain for other in known if other != folder for chain in known[other]}
-            own = sum(_size_of_layer(self._layers / chain) for chain in known[folder] - kept)
+            own = self.own_bytes(folder, known[folder] - kept)
             if dry_run or self._remove(folder):
                 del known[folder]
                 pruned.append(Unused(folder, used[folder], own))
@@ -115,6 +115,10 @@ class ImageFolders:
         if not dry_run:
             self._remove_layers()
         return tuple(pruned)
+
+    def own_bytes(self, folder: Path, chains: Set[str]) -> int:
+        """What it frees to remove an image, of whose layers no other has these."""
+        return sum(_size_of_layer(self._layers / chain) for chain in chains)
 
     def is_busy(self, folder: Path) -> bool:
         """Whether a run has an image, a running process is in it, or somebody unpacks it."""

@@ -8,7 +8,7 @@ Images that each node of a cluster pulls for itself: on the disk that they share
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,11 @@ class NotedImages(ImageFolders):
         folder = super().find(digest)
         return folder if folder and _is_to_be_had(folder) else None
 
+    def own_bytes(self, folder: Path, chains: Set[str]) -> int:
+        """At least: what it is when it is sent, of what was built here."""
+        has_built = (self.folder.parent / "buildah").is_dir()
+        return _pull(folder).size_bytes if has_built else 0
+
     def unpack(self, source: ImageSource, digest: str, log: Log) -> Path:
         if super().find(digest):
             source.manifest(digest)
@@ -69,8 +74,12 @@ class NotedImages(ImageFolders):
         return found.config
 
 
+def _pull(folder: Path) -> Pull:
+    return msgspec.json.decode((folder / "pull.json").read_bytes(), type=Pull)
+
+
 def _is_to_be_had(folder: Path) -> bool:
-    pull = msgspec.json.decode((folder / "pull.json").read_bytes(), type=Pull)
+    pull = _pull(folder)
     try:
         return (
             Client(Place(pull.registry, pull.repository, pull.digest)).tagged((*MANIFESTS, *INDEXES), 1) is not None
