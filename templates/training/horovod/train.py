@@ -85,17 +85,15 @@ def main(args: argparse.Namespace) -> None:
         return hvd.allreduce(total / steps)
 
     def shuffled(epoch: int) -> tf.data.Dataset:
-        # Indices are shuffled and whole blocks gathered: a pipeline that handles one image at a time costs more than
-        # the training. Seeded by the epoch, so that all ranks draw the same order and each takes its own part of it,
-        # and that a resumed run sees the batches that an unbroken one would have seen.
-        order = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=args.seed + epoch)
-        order = order.shard(hvd.size(), hvd.rank()).batch(steps * batch, drop_remainder=True).take(blocks)
-
-        def gather(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            chosen = tf.reshape(chosen, [steps, batch])
-            return tf.gather(images, chosen), tf.gather(labels, chosen)
-
-        return order.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        # Whole blocks are gathered: a pipeline that handles one image at a time costs more than the training.
+        # Seeded by the epoch, so that all ranks draw the same order and each takes its own part of it, and that a
+        # resumed run sees the batches that an unbroken one would have seen.
+        order = np.random.default_rng([args.seed, epoch]).permutation(len(images))[mine][: blocks * steps * batch]
+        chosen = tf.data.Dataset.from_tensor_slices(order.reshape(blocks, steps, batch))
+        pairs = chosen.map(
+            lambda at: (tf.gather(images, at), tf.gather(labels, at)), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return pairs.prefetch(tf.data.AUTOTUNE)
 
     @tf.function
     def accuracy(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
