@@ -143,8 +143,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="NFS share that keeps runs and environments, `host:/path`; not set, the head's own disk"),
     ] = None
     package: Annotated[
-        str, Meta(description="What the head installs, as pip and uv take it: a requirement, a URL, a git repository")
-    ] = "tensoryard[azure]==0.1.0"
+        str | None,
+        Meta(description="What the head installs: a requirement, URL or git repository; not set, nothing"),
+    ] = None
     clusters: Annotated[
         tuple[Cluster, ...], Meta(description="Compute targets, each a set of GPU nodes that grows from none")
     ] = (Cluster(name="gpucluster"),)

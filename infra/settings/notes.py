@@ -40,6 +40,12 @@ def _about_machines(settings: Settings) -> list[str]:
                 f"`tensoryard:clusters[{index}].evictionPolicy`: machines that Azure takes away stay as deallocated "
                 "ones, count against the quota, and their disks are paid for."
             )
+    if not settings.package:
+        said.append(
+            "`tensoryard:package`: not set, so the head installs no tyard, and runs for its clusters wait. "
+            "`pulumi config set tensoryard:package 'tensoryard[azure] @ git+https://github.com/YOU/tensoryard'` "
+            "takes your fork."
+        )
     head = HEAD_SIZES[settings.head_size]
     if head.closed_to_new is not None:
         said.append(

@@ -205,13 +205,10 @@ def test_tyard_is_installed_once(metadata: Metadata, tmp_path: Path) -> None:
     assert [*marker.parent.iterdir()] == [marker]
 
 
-def test_the_package_of_a_head_is_this_version() -> None:
-    import tomllib
+def test_nothing_is_installed_where_no_package_is_named(metadata: Metadata, tmp_path: Path) -> None:
+    metadata.told |= {**TOLD, "package": ""}
 
-    from infra.settings import Settings
-
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert Settings(location="eastus").package == f"tensoryard[azure]=={project['version']}"
+    assert "systemctl start --no-block tyard-install.service" not in head(metadata, tmp_path)
 
 
 def test_slurms_programs_are_commands_of_tyard(tmp_path: Path) -> None:

@@ -80,6 +80,11 @@ def test_retired_sizes_are_let_through_when_asked_for_and_noted() -> None:
     assert [note for note in notes(settings) if "no new subscription can have Standard_B2s" in note]
 
 
+@pytest.mark.parametrize(("given", "noted"), [({}, True), ({"package": "tensoryard[azure] @ file:///tyard"}, False)])
+def test_a_head_that_would_install_nothing_is_noted(given: dict[str, str], noted: bool) -> None:
+    assert noted == any("`tensoryard:package`" in note for note in notes(settings_from(given, REGION)))
+
+
 def test_layout_divides_the_address_space() -> None:
     found = layout(settings_from({}, REGION))
 
