@@ -17,8 +17,8 @@ NEWEST = "latest"
 
 _VERSION = re.compile(r"v?([0-9]{1,8})")
 # What Azure's blob index takes: a value outside it is still in the record, just not searched by.
-_INDEXED_KEY = re.compile(r"[a-zA-Z0-9 +\-.:=_/]{1,128}")
-_INDEXED_VALUE = re.compile(r"[a-zA-Z0-9 +\-.:=_/]{0,256}")
+_INDEXED = re.compile(r"[a-zA-Z0-9 +\-.:=_/]+")
+_KEY_LENGTH, _VALUE_LENGTH = 128, 256
 _INDEXED_COUNT = 10
 _T = TypeVar("_T")
 
@@ -177,8 +177,13 @@ def index_tags(version: ModelVersion) -> dict[str, str]:
         "created": version.created_at,
     }
     wanted = own | {key: value for key, value in version.tags.items() if key not in own}
-    fit = [(k, v) for k, v in wanted.items() if v and _INDEXED_KEY.fullmatch(k) and _INDEXED_VALUE.fullmatch(v)]
+    fit = [(k, v) for k, v in wanted.items() if _fits(k, _KEY_LENGTH) and _fits(v, _VALUE_LENGTH)]
     return dict(fit[:_INDEXED_COUNT])
+
+
+def _fits(text: str, most: int) -> bool:
+    """Whether an index takes a text: on blob storage every `=` is kept as three characters."""
+    return _INDEXED.fullmatch(text) is not None and len(text) + 2 * text.count("=") <= most
 
 
 def decode_version(data: bytes, key: str, name: str, number: int) -> ModelVersion:
