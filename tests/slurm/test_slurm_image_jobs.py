@@ -172,7 +172,9 @@ def test_a_job_whose_controller_was_killed_is_gone_on_with(
     slurm: SlurmCluster, builder: JobImageBuilder, tmp_path: Path, meanwhile: str
 ) -> None:
     image = asked(tmp_path / "context", f"FROM scratch\nCOPY greeting /{meanwhile}/\n")
-    taken = slurm.run("sbatch", "--parsable", "--nodes=3", "--exclusive", "--wrap=sleep 600").strip()
+    taken = slurm.run(
+        "sbatch", "--parsable", "--nodes=3", "--exclusive", "--wrap=sleep 600", "--output=/dev/null"
+    ).strip()
     wait_until(lambda: "RUNNING" in slurm.jobs()[0], "all nodes are taken")
 
     def build() -> None:
