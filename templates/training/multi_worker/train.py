@@ -1,4 +1,4 @@
-"""Train a small image classifier on workers in step: every one computes on its share, gradients are summed."""
+"""Train a small image classifier on synchronous workers: each trains on its share and gradients are summed."""
 
 import argparse
 import gzip
@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tensoryard import Run  # put on the path by the launcher: nothing to install
+from tensoryard import Run  # provided by the launcher: nothing to install
 
-OUTPUTS = Path("outputs")  # what is written here is kept with the run
+OUTPUTS = Path("outputs")  # files written here are kept with the run
 
 
 def load_idx(folder: Path, name: str) -> np.ndarray:
@@ -23,12 +23,12 @@ def load_idx(folder: Path, name: str) -> np.ndarray:
             f"train.py: no {path.name} in {folder}; `tyard data fetch --help` lists data sets to put there"
         )
     data = gzip.decompress(path.read_bytes())
-    axes = data[3]  # the header: 0, 0, type (8 = unsigned bytes), number of axes, one big-endian length an axis
+    axes = data[3]  # the header: 0, 0, type (8 = unsigned bytes), number of axes, one big-endian length per axis
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(np.frombuffer(data, ">u4", axes, offset=4))
 
 
 def build_model(args: argparse.Namespace, image_shape: tuple[int, ...], classes: int) -> tf.keras.Model:
-    # Scaling is a layer of the model, so that training and serving take the same raw bytes.
+    # Scaling is a layer of the model, so training and serving take the same raw bytes.
     return tf.keras.Sequential(
         [
             tf.keras.Input(image_shape, dtype="uint8"),
@@ -42,7 +42,7 @@ def build_model(args: argparse.Namespace, image_shape: tuple[int, ...], classes:
 
 
 def main(args: argparse.Namespace) -> None:
-    # First of all: it connects the workers, and TensorFlow refuses to do so once any operation has run.
+    # Must come first: it connects the workers, which TensorFlow refuses once any operation has run.
     strategy = tf.distribute.MultiWorkerMirroredStrategy()  # reads TF_CONFIG, which the launcher sets
     cluster = strategy.cluster_resolver
     is_chief = cluster.task_id == 0  # worker 0 also evaluates, logs, saves and exports
@@ -53,15 +53,15 @@ def main(args: argparse.Namespace) -> None:
     labels = load_idx(args.data_folder, "train-labels-idx1").astype(np.int32)
     test_images = load_idx(args.data_folder, "t10k-images-idx3")
     test_labels = load_idx(args.data_folder, "t10k-labels-idx1")
-    replicas = strategy.num_replicas_in_sync  # one a GPU, or one a worker without GPUs
+    replicas = strategy.num_replicas_in_sync  # one per GPU, or one per worker without GPUs
     batch = min(args.batch_size, len(images) // replicas)
     global_batch = batch * replicas
-    # The same number on every worker: one that made a step more would wait for the others for ever.
+    # The same number on every worker: one that took an extra step would wait for the others forever.
     steps = len(images) // global_batch
 
     def worker_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        # Each example belongs to one worker. AutoShardPolicy would try to share out files, and find one.
-        # Shuffling numbers and gathering whole batches is several times as fast as shuffling images one by one.
+        # Each example belongs to one worker. AutoShardPolicy would try to split by file, and there is only one.
+        # Shuffling indices and gathering whole batches is several times as fast as shuffling single images.
         order = tf.data.Dataset.range(len(images)).shard(context.num_input_pipelines, context.input_pipeline_id)
         order = order.shuffle(len(images), seed=args.seed).repeat().batch(batch, drop_remainder=True)
         pairs = order.map(
@@ -71,9 +71,9 @@ def main(args: argparse.Namespace) -> None:
 
     batches = iter(strategy.distribute_datasets_from_function(worker_dataset))
 
-    with strategy.scope():  # variables made in here are kept equal on all workers
+    with strategy.scope():  # variables created here stay in sync on all workers
         model = build_model(args, images.shape[1:], int(labels.max()) + 1)
-        # The batch grows with the number of replicas, and so does the step that its less noisy gradient allows.
+        # The global batch grows with the replicas; its gradient is less noisy and allows a larger learning rate.
         optimizer = tf.keras.optimizers.SGD(args.learning_rate * replicas)
         optimizer.build(model.trainable_variables)
         mean_loss = tf.keras.metrics.Mean()
@@ -81,13 +81,13 @@ def main(args: argparse.Namespace) -> None:
     def step(images: tf.Tensor, labels: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(images, training=True))
-            # Divided by the batch of all replicas, as apply_gradients adds up their gradients.
+            # Divided by the global batch size, because apply_gradients sums the replicas' gradients.
             loss = tf.nn.compute_average_loss(losses, global_batch_size=global_batch)
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         mean_loss.update_state(losses)
 
-    @tf.function  # the whole epoch is one call: a Python loop over batches costs more than a small model's arithmetic
+    @tf.function  # one call per epoch: a Python loop over batches costs more than a small model's arithmetic
     def train_epoch(batches: tf.distribute.DistributedIterator) -> None:
         for _ in tf.range(steps):
             strategy.run(step, args=next(batches))
@@ -97,11 +97,11 @@ def main(args: argparse.Namespace) -> None:
         return {"probabilities": tf.nn.softmax(model(images, training=False))}
 
     @tf.function
-    def wait_for_all() -> None:  # before leaving: to one that still saves, another's end looks like a crash
+    def wait_for_all() -> None:  # before exiting: a worker that still saves takes another's exit for a crash
         strategy.run(lambda: tf.distribute.get_replica_context().all_reduce("SUM", 1.0))
 
-    # Killed and started again, the script goes on after the last finished epoch. Saving can need all workers, so all
-    # of them save, and only worker 0 where it counts. All restore that: outputs is one folder that they share.
+    # When killed and restarted, the script continues after the last finished epoch. Saving can need all workers, so
+    # all of them save, but only worker 0 into outputs. All restore from there: they share that folder.
     epoch = tf.Variable(0, dtype=tf.int64)
     kept = OUTPUTS if is_chief else Path(tempfile.mkdtemp())
     checkpoint = tf.train.Checkpoint(epoch=epoch, model=model, optimizer=optimizer)
@@ -116,7 +116,7 @@ def main(args: argparse.Namespace) -> None:
         mean_loss.reset_state()
         train_epoch(batches)
         loss = float(mean_loss.result())  # over all workers
-        rate = steps * global_batch / (time.perf_counter() - started)  # the first epoch's includes tracing
+        rate = steps * global_batch / (time.perf_counter() - started)  # the first epoch includes tracing
         epoch.assign_add(1)
         manager.save()
         if is_chief:
@@ -130,7 +130,7 @@ def main(args: argparse.Namespace) -> None:
                 flush=True,
             )
 
-    # What `tf.saved_model.load` and TensorFlow Serving get: raw images in, the probability of each class out.
+    # The signature for `tf.saved_model.load` and TensorFlow Serving: raw images in, class probabilities out.
     tf.saved_model.save(model, str(kept / "model"), signatures=serve)
     if not is_chief:
         shutil.rmtree(kept)

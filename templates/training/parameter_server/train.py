@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tensoryard import Run  # put on the path by the launcher: nothing to install
+from tensoryard import Run  # provided by the launcher: nothing to install
 
-OUTPUTS = Path("outputs")  # what is written here is kept with the run
-STEPS_PER_CALL = (
-    50  # the chief asks a worker for this many steps at once: a call a step would cost more than the step
-)
+OUTPUTS = Path("outputs")  # files written here are kept with the run
+# The chief asks a worker for this many steps at once: one call per step would cost more than the step itself.
+STEPS_PER_CALL = 50
 
 
 def load_idx(folder: Path, name: str) -> np.ndarray:
@@ -24,12 +23,12 @@ def load_idx(folder: Path, name: str) -> np.ndarray:
             f"train.py: no {path.name} in {folder}; `tyard data fetch --help` lists data sets to put there"
         )
     data = gzip.decompress(path.read_bytes())
-    axes = data[3]  # the header: 0, 0, type (8 = unsigned bytes), number of axes, one big-endian length an axis
+    axes = data[3]  # the header: 0, 0, type (8 = unsigned bytes), number of axes, one big-endian length per axis
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(np.frombuffer(data, ">u4", axes, offset=4))
 
 
 def worker_dataset(folder: Path, count: int, shape: tuple[int, ...], batch: int) -> tf.data.Dataset:
-    """Shuffled batches without end, read where the workers are: that runs TensorFlow's operations, but no Python."""
+    """Endless shuffled batches, read on the workers: these run TensorFlow operations only, no Python."""
     images, labels = (str(folder / f"train-{name}-ubyte.gz") for name in ("images-idx3", "labels-idx1"))
     pairs = tf.data.Dataset.zip(
         (
@@ -42,14 +41,14 @@ def worker_dataset(folder: Path, count: int, shape: tuple[int, ...], batch: int)
         labels = tf.cast(tf.io.decode_raw(labels, tf.uint8), tf.int32)
         return tf.reshape(tf.io.decode_raw(images, tf.uint8), [batch, *shape]), tf.reshape(labels, [batch])
 
-    # No sharding: every worker reads all data in its own order, so a lost worker loses no part of it.
-    # Decoding whole batches costs one call a batch instead of one an image.
+    # No sharding: every worker reads all data in its own order, so losing a worker loses no data.
+    # Decoding whole batches costs one call per batch instead of one per image.
     pairs = pairs.cache().shuffle(count).repeat().batch(batch, drop_remainder=True)
     return pairs.map(decode, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def train(args: argparse.Namespace, cluster: tf.distribute.cluster_resolver.ClusterResolver) -> None:
-    """The chief: makes the variables on the servers, hands out steps to the workers, evaluates, saves and exports."""
+    """The chief: creates variables on the servers, schedules steps on the workers, evaluates, saves and exports."""
     run = Run.get_context()
     tf.keras.utils.set_random_seed(args.seed)
     count, *shape = load_idx(args.data_folder, "train-images-idx3").shape
@@ -62,11 +61,11 @@ def train(args: argparse.Namespace, cluster: tf.distribute.cluster_resolver.Clus
     steps = max(1, count // batch // calls)
 
     strategy = tf.distribute.ParameterServerStrategy(cluster)
-    with strategy.scope():  # variables made in here live on the parameter servers
+    with strategy.scope():  # variables created here live on the parameter servers
         model = tf.keras.Sequential(
             [
                 tf.keras.Input(shape, dtype="uint8"),
-                tf.keras.layers.Rescaling(1 / 255),  # in the model, so that serving takes the same bytes as training
+                tf.keras.layers.Rescaling(1 / 255),  # in the model, so serving takes the same raw bytes
                 tf.keras.layers.Flatten(),
                 tf.keras.layers.Dense(args.first_layer_neurons, activation="relu"),
                 tf.keras.layers.Dense(args.second_layer_neurons, activation="relu"),
@@ -81,7 +80,7 @@ def train(args: argparse.Namespace, cluster: tf.distribute.cluster_resolver.Clus
             logits = model(images, training=True)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
         gradients = tape.gradient(loss, model.trainable_variables)
-        # Asynchronous: each worker applies its gradients at once, to variables that others may have moved since.
+        # Asynchronous: each worker applies its gradients at once; others may have updated the variables meanwhile.
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
 
@@ -101,8 +100,8 @@ def train(args: argparse.Namespace, cluster: tf.distribute.cluster_resolver.Clus
         coordinator.create_per_worker_dataset(lambda: worker_dataset(args.data_folder, count, shape, batch))
     )
 
-    # Killed and started again, the script goes on after the last finished epoch. By default each server would write
-    # its variables to its own disk: `on_chief` has the chief write all of them.
+    # When killed and restarted, the script continues after the last finished epoch. By default each server would
+    # write its variables to its own disk; with `on_chief` the chief writes all of them.
     epoch = tf.Variable(0, dtype=tf.int64)
     checkpoint = tf.train.Checkpoint(epoch=epoch, model=model, optimizer=optimizer)
     manager = tf.train.CheckpointManager(checkpoint, OUTPUTS / "checkpoints", max_to_keep=2)
@@ -114,8 +113,8 @@ def train(args: argparse.Namespace, cluster: tf.distribute.cluster_resolver.Clus
     while epoch < args.epochs:
         started = time.perf_counter()
         losses = [coordinator.schedule(train_steps, args=(batches,)) for _ in range(calls)]
-        coordinator.join()  # raises what a step raised; the steps of a lost worker are done again by another
-        rate = calls * steps * batch / (time.perf_counter() - started)  # the first epoch's includes tracing
+        coordinator.join()  # raises what a step raised; another worker redoes a lost worker's steps
+        rate = calls * steps * batch / (time.perf_counter() - started)  # the first epoch includes tracing
         loss = float(np.mean([value.fetch() for value in losses]))
         epoch.assign_add(1)
         manager.save(options=tf.train.CheckpointOptions(experimental_io_device=on_chief))
@@ -129,7 +128,7 @@ def train(args: argparse.Namespace, cluster: tf.distribute.cluster_resolver.Clus
             flush=True,
         )
 
-    # What `tf.saved_model.load` and TensorFlow Serving get: raw images in, the probability of each class out.
+    # The signature for `tf.saved_model.load` and TensorFlow Serving: raw images in, class probabilities out.
     options = tf.saved_model.SaveOptions(experimental_io_device=on_chief)
     tf.saved_model.save(model, str(OUTPUTS / "model"), signatures=serve, options=options)
 
@@ -137,12 +136,12 @@ def train(args: argparse.Namespace, cluster: tf.distribute.cluster_resolver.Clus
 def main(args: argparse.Namespace) -> None:
     cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver()  # reads TF_CONFIG, which the launcher sets
     if cluster.task_type != "worker":
-        tf.config.set_visible_devices([], "GPU")  # else servers and chief take the memory of the workers' GPUs
+        tf.config.set_visible_devices([], "GPU")  # else servers and chief would take the workers' GPU memory
     if cluster.task_type == "chief":
         train(args, cluster)
-    else:  # do what the chief asks; join() never returns: the launcher stops these tasks when the chief is done
+    else:  # serve the chief; join() never returns: the launcher stops these tasks when the chief is done
         config = tf.compat.v1.ConfigProto()
-        # By default one thread a core. On few cores all of them can end up waiting for each other, for ever.
+        # The default is one thread per core. With few cores they can all end up waiting for each other forever.
         config.inter_op_parallelism_threads = 16
         tf.distribute.Server(cluster.cluster_spec(), cluster.task_type, cluster.task_id, "grpc", config).join()
 

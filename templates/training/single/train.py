@@ -1,4 +1,4 @@
-"""Train a small image classifier on one machine, as fast as TensorFlow can step through data held in memory."""
+"""Train a small image classifier on one machine, as fast as TensorFlow can step through in-memory data."""
 
 import argparse
 import gzip
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tensoryard import Run  # put on the path by the launcher: nothing to install
+from tensoryard import Run  # provided by the launcher: nothing to install
 
-OUTPUTS = Path("outputs")  # what is written here is kept with the run
+OUTPUTS = Path("outputs")  # files written here are kept with the run
 
 
 def load_idx(folder: Path, name: str) -> np.ndarray:
@@ -21,12 +21,12 @@ def load_idx(folder: Path, name: str) -> np.ndarray:
             f"train.py: no {path.name} in {folder}; `tyard data fetch --help` lists data sets to put there"
         )
     data = gzip.decompress(path.read_bytes())
-    axes = data[3]  # the header: 0, 0, type (8 = unsigned bytes), number of axes, one big-endian length an axis
+    axes = data[3]  # the header: 0, 0, type (8 = unsigned bytes), number of axes, one big-endian length per axis
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(np.frombuffer(data, ">u4", axes, offset=4))
 
 
 def build_model(args: argparse.Namespace, image_shape: tuple[int, ...], classes: int) -> tf.keras.Model:
-    # Scaling is a layer of the model, so that training and serving take the same raw bytes.
+    # Scaling is a layer of the model, so training and serving take the same raw bytes.
     return tf.keras.Sequential(
         [
             tf.keras.Input(image_shape, dtype="uint8"),
@@ -47,19 +47,19 @@ def main(args: argparse.Namespace) -> None:
     test_images = tf.constant(load_idx(args.data_folder, "t10k-images-idx3"))
     test_labels = tf.constant(load_idx(args.data_folder, "t10k-labels-idx1").astype(np.int32))
     batch = min(args.batch_size, len(images))
-    blocks = -(-(len(images) // batch) // 100)  # of at most 100 batches
-    steps = len(images) // batch // blocks  # batches in a block
+    blocks = -(-(len(images) // batch) // 100)  # of at most 100 batches each
+    steps = len(images) // batch // blocks  # batches per block
 
     model = build_model(args, images.shape[1:], int(tf.reduce_max(labels)) + 1)
     optimizer = tf.keras.optimizers.SGD(args.learning_rate)
-    optimizer.build(model.trainable_variables)  # its variables must exist before tracing and before restoring
+    optimizer.build(model.trainable_variables)  # its variables must exist before tracing and restoring
 
-    # A block of batches is one call. A Python loop over batches costs more than the arithmetic of a small model: it
-    # crosses from Python to TensorFlow several dozen times a step. jit_compile has XLA fuse what is left.
+    # One call trains a block of batches. A Python loop over batches costs more than a small model's arithmetic: it
+    # crosses from Python to TensorFlow several dozen times per step. jit_compile lets XLA fuse the rest.
     @tf.function(jit_compile=True)
     def train_block(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         total = 0.0
-        for step in tf.range(steps):  # tf.range makes a loop in the graph; Python's range would unroll it
+        for step in tf.range(steps):  # tf.range becomes a loop in the graph; Python's range would be unrolled
             with tf.GradientTape() as tape:
                 logits = model(images[step], training=True)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels[step], logits)
@@ -70,10 +70,10 @@ def main(args: argparse.Namespace) -> None:
         return total / steps
 
     def shuffled(epoch: int) -> tf.data.Dataset:
-        # Indices are shuffled and whole blocks gathered: a pipeline that handles one image at a time costs more than
-        # the training. Seeded by the epoch: a resumed run sees the batches that an unbroken one would have seen.
+        # Shuffles indices and gathers whole blocks: a pipeline that handles one image at a time costs more than the
+        # training. Seeded by the epoch: a resumed run sees the same batches as an uninterrupted one.
         order = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=args.seed + epoch)
-        order = order.batch(steps * batch, drop_remainder=True)  # XLA compiles one shape
+        order = order.batch(steps * batch, drop_remainder=True)  # one shape, so XLA compiles once
 
         def gather(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             chosen = tf.reshape(chosen, [steps, batch])
@@ -86,7 +86,7 @@ def main(args: argparse.Namespace) -> None:
         predicted = tf.argmax(model(images, training=False), axis=1, output_type=tf.int32)
         return tf.reduce_mean(tf.cast(predicted == labels, tf.float32))
 
-    # Killed and started again, the script goes on after the last finished epoch.
+    # When killed and restarted, the script continues after the last finished epoch.
     epoch = tf.Variable(0, dtype=tf.int64)
     checkpoint = tf.train.Checkpoint(epoch=epoch, model=model, optimizer=optimizer)
     manager = tf.train.CheckpointManager(checkpoint, OUTPUTS / "checkpoints", max_to_keep=2)
@@ -96,7 +96,7 @@ def main(args: argparse.Namespace) -> None:
     while epoch < args.epochs:
         started = time.perf_counter()
         loss = float(tf.reduce_mean([train_block(*block) for block in shuffled(int(epoch))]))
-        rate = blocks * steps * batch / (time.perf_counter() - started)  # the first epoch's includes compiling
+        rate = blocks * steps * batch / (time.perf_counter() - started)  # the first epoch includes compiling
         epoch.assign_add(1)
         manager.save()
         score = float(accuracy(test_images, test_labels))
@@ -108,7 +108,7 @@ def main(args: argparse.Namespace) -> None:
             flush=True,
         )
 
-    # What `tf.saved_model.load` and TensorFlow Serving get: raw images in, the probability of each class out.
+    # The signature for `tf.saved_model.load` and TensorFlow Serving: raw images in, class probabilities out.
     @tf.function(input_signature=[tf.TensorSpec([None, *images.shape[1:]], tf.uint8, name="images")])
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": tf.nn.softmax(model(images, training=False))}
