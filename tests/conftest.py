@@ -20,12 +20,12 @@ from tensoryard.store.file import FileStore
 
 # Images are built and run on Linux.
 _OF_LINUX = [
-    "test_doctor_images.py",
-    "test_image_builder.py",
-    "test_image_programs.py",
-    "test_image_runs.py",
-    "test_image_secrets.py",
-    "test_sbom.py",
+    "environment/test_doctor_images.py",
+    "environment/test_image_builder.py",
+    "environment/test_image_programs.py",
+    "environment/test_image_runs.py",
+    "environment/test_image_secrets.py",
+    "environment/test_sbom.py",
 ]
 collect_ignore = [] if sys.platform == "linux" else _OF_LINUX
 # A busy machine is slow now and then, which says nothing of the code.

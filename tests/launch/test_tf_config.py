@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launching import parameter_server
+from rendered_jobs import CASES, rendered
 from tensoryard.environment.spec import environment_spec
 from tensoryard.environment.venv import VenvBuilder
 from tensoryard.errors import LayoutError
 from tensoryard.job import Job
 from tensoryard.tf_config import SHARED_PORTS, Task, addresses, first_port, own_tf_config, place, tf_configs
-from test_render import CASES, rendered
 
 READS = """
 import json, os, sys

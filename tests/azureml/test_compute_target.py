@@ -15,9 +15,9 @@ from tensoryard.azureml.core.compute import AmlCompute
 from tensoryard.azureml.core.compute_target import ComputeTargetException
 from tensoryard.errors import NotFoundError, UsageError
 from tensoryard.settings import Settings
-from test_workspace_cli import WORKSPACE
+from workspace_output import WORKSPACE
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def connected(folder: Path, **azure: Any) -> Workspace:

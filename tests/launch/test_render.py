@@ -1,8 +1,8 @@
 """
 The files that a job is launched with.
 
-`tests/golden/job/<case>/` holds the expected text of each; `pytest tests/test_render.py --update-golden` records
-them anew, prints what changed and ends red.
+`tests/golden/job/<case>/` holds the expected text of each; `pytest tests/launch/test_render.py --update-golden`
+records them again, prints what changed and ends red.
 """
 
 import difflib
@@ -10,90 +10,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
-from launching import parameter_server
+from rendered_jobs import CASES, rendered
 from tensoryard.errors import JobError, UsageError
-from tensoryard.job import DatastoreReference, Job
+from tensoryard.job import Job
 from tensoryard.render import Placement, _environment, launch_script, preload, quote, render
 
-GOLDEN = Path(__file__).parent / "golden" / "job"
-DATA = DatastoreReference("default", "mnist/train")
-ODD = {
-    "--quotes": """it's a "quote" """,
-    "--shell": "$(reboot) `reboot` ; reboot && $HOME \\ *",
-    "--lines": "one\ntwo\n",
-    "--empty": "",
-    "-": "--",
-    "--umlaut": "Größe 日本 🎉",
-    "--flag": None,
-    "--rate": 1e-05,
-    "--data": DATA,
-}
-PLAIN = {"script_params": {"--epochs": "3", "--data": DATA}}
-JOBS = {
-    "single": PLAIN,
-    "single-odd": {
-        "entry_script": "-odd dir/it's.py",
-        "script_params": ODD,
-        "environment_variables": {"GREETING": 'it\'s $HOME\n"x"', "EMPTY": "", "task": "mine"},
-        "inputs": {"train": DATA},
-    },
-    "horovod": PLAIN | {"distributed_training": "mpi", "node_count": 2, "process_count_per_node": 4},
-    "parameter-server": PLAIN
-    | {
-        "distributed_training": parameter_server(worker_count=2, parameter_server_count=2, evaluator=True),
-        "node_count": 3,
-        "process_count_per_node": 2,
-    },
-    "horovod-image": PLAIN
-    | {
-        "distributed_training": "mpi",
-        "process_count_per_node": 2,
-        "base_image": "python:3.11",
-        "environment_variables": {"LANG": "C"},
-    },
-    # As Azure ML's TensorflowConfiguration lays it out: no chief, worker 0 ends the run.
-    "parameter-server-azureml": PLAIN
-    | {
-        "distributed_training": parameter_server(worker_count=2, parameter_server_count=1, chief=False),
-        "node_count": 3,
-    },
-    "multi-worker": PLAIN
-    | {
-        "distributed_training": "multi_worker_mirrored",
-        "node_count": 3,
-        "use_gpu": True,
-        "max_run_duration_seconds": 5400,
-    },
-}
-CASES = [f"{name}-{scheduler}" for name in JOBS for scheduler in ("local", "slurm")] + ["multi-worker-slurm-no-hosts"]
-# Nodes that pull their image first.
-JOBS["pulls"] = PLAIN | {"distributed_training": "mpi", "node_count": 2, "runtime": "image"}
-CASES.append("pulls-slurm")
-
-
-def rendered(case: str) -> dict[str, str]:
-    name, _, scheduler = case.removesuffix("-no-hosts").rpartition("-")
-    job = Job(**{"experiment": "golden", "entry_script": "train.py"} | JOBS[name])
-    if scheduler == "local":
-        placement = Placement(
-            "local", ("localhost",) * job.node_count, tuple(41000 + n for n in range(len(job.tasks())))
-        )
-    else:
-        hosts = () if case.endswith("-no-hosts") else tuple(f"gpu-{n}" for n in range(job.node_count))
-        placement = Placement("slurm", hosts)
-    with patch("tensoryard.__version__", "1.2.3"):
-        return render(
-            job,
-            placement,
-            run_id="golden-0007",
-            run_dir="/yard/runs/golden-0007",
-            local_paths={DATA: "/yard/data/it's"},
-            node_images="/mnt/images" if name == "pulls" else "",
-        )
+TESTS = Path(__file__).parents[1]
+GOLDEN = TESTS / "golden" / "job"
 
 
 def golden_files(case: str) -> dict[str, str]:
@@ -127,7 +53,7 @@ def test_rendered_files_are_the_golden_ones(case: str, update_golden: bool) -> N
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         print(f"recorded {GOLDEN / case}\n{difference}")
-    assert expected == found, f"{difference}\nif that is meant: pytest tests/test_render.py --update-golden"
+    assert expected == found, f"{difference}\nif that is meant: pytest tests/launch/test_render.py --update-golden"
 
 
 def test_no_golden_is_left_unused() -> None:
@@ -152,8 +78,8 @@ def test_rendering_writes_no_file_uses_no_network_and_starts_no_process() -> Non
     program = """
 import sys
 sys.path[:0] = sys.argv[1:]
-import test_render
-test_render.rendered("single-local")
+import rendered_jobs
+rendered_jobs.rendered("single-local")
 seen = []
 def watch(event, arguments):
     writes = event == "open" and (set(str(arguments[1] or "r")) & set("wax+") or (arguments[2] or 0) & 3)
@@ -163,13 +89,11 @@ def watch(event, arguments):
     if event.startswith("os.") and event[3:] in changes:
         seen.append((event, arguments))
 sys.addaudithook(watch)
-for case in test_render.CASES:
-    test_render.rendered(case)
+for case in rendered_jobs.CASES:
+    rendered_jobs.rendered(case)
 print(seen)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(Path(__file__).parent)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(TESTS)], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 

@@ -1,8 +1,8 @@
 """
 The Dockerfile of an environment, and the names of images.
 
-`tests/golden/image/<case>` holds the expected text of each; `pytest tests/test_image.py --update-golden` records them
-anew and ends red.
+`tests/golden/image/<case>` holds the expected text of each; `pytest tests/environment/test_image.py --update-golden`
+records them again and ends red.
 """
 
 import subprocess
@@ -24,7 +24,7 @@ from tensoryard.environment.image import (
 from tensoryard.errors import JobError
 from tensoryard.job import Job
 
-GOLDEN = Path(__file__).parent / "golden" / "image"
+GOLDEN = Path(__file__).parents[1] / "golden" / "image"
 DIGEST = "sha256:" + "a1" * 32
 TENSORFLOW = """\
 tensorflow-cpu==2.15.1 \\
@@ -73,7 +73,7 @@ def test_dockerfiles_are_the_golden_ones(case: str, update_golden: bool) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(found, encoding="utf-8")
         print(f"recorded {path}")
-    assert expected == found, "if that is meant: pytest tests/test_image.py --update-golden"
+    assert expected == found, "if that is meant: pytest tests/environment/test_image.py --update-golden"
 
 
 def test_no_golden_is_left_unused() -> None:

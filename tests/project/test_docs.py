@@ -10,7 +10,7 @@ import pytest
 from tensoryard.cli.main import COMMANDS, tyard
 from tensoryard.job_file import load_job
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 _LINK = re.compile(r"\[[^]]+\]\(([^)#\s]+)(#[^)]*)?\)")
 _COMMAND = re.compile(r"^(?: {4}|\$ )(tyard [^\n]+?)(?: {2,}.*)?$", re.MULTILINE)

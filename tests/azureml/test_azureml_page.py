@@ -17,7 +17,7 @@ from tensoryard.run import find_run
 from tensoryard.workspace import Workspace
 
 pytestmark = pytest.mark.long
-TEMPLATES = Path(__file__).parent.parent / "templates" / "training"
+TEMPLATES = Path(__file__).parents[2] / "templates" / "training"
 
 PAGE = """
 from azureml.core import Workspace, Experiment

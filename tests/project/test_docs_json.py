@@ -11,7 +11,7 @@ import pytest
 from cli_runner import Tyard
 
 pytestmark = pytest.mark.xdist_group("docs_json")  # one worker makes the history, which the tests only read
-PAGE = (Path(__file__).parents[1] / "docs" / "json.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
 SECTIONS = {title: text for title, _, text in (part.partition("\n") for part in PAGE.split("\n## ")[1:])}
 
 

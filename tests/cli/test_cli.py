@@ -194,7 +194,7 @@ def test_a_completion_script_asks_tyard(cli: Tyard, shell: str) -> None:
     assert f"_TYARD_COMPLETE={shell}_complete" in cli("completion", shell)
 
 
-TEMPLATES = Path(__file__).parents[1] / "templates" / "training"
+TEMPLATES = Path(__file__).parents[2] / "templates" / "training"
 
 
 @pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*/job.yaml")), ids=lambda path: path.parent.name)
