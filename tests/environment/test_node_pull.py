@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -63,6 +64,24 @@ def test_an_image_is_pulled_once_and_by_layers_that_are_missing(
     assert pulling(first).startswith("image: node-1 ")
     (first / "launch" / "pulling" / "done").touch()
     assert pulling(first) == ""
+
+
+def test_an_image_that_another_run_removes_at_this_moment_is_pulled_again(
+    tmp_path: Path, image_registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(tmp_path, image_registry, "removed", layer(("one", b"1")))
+    assert pull(run, monkeypatch) == 0
+    give, given = node_pull.given, []
+
+    def gives_too_late(image: Path, run_dir: Path) -> None:
+        if not given:
+            shutil.rmtree(image)
+        given.append(image)
+        give(image, run_dir)
+
+    monkeypatch.setattr(node_pull, "given", gives_too_late)
+    assert pull(run, monkeypatch) == 0
+    assert (on_node(tmp_path, run) / "layers" / "0" / "one").read_bytes() == b"1"
 
 
 def test_who_asks_what_is_inside_is_told_where_it_is(tmp_path: Path, image_registry: str) -> None:

@@ -78,7 +78,8 @@ def main(argv: list[str]) -> int:
             # Before the image's own: a driver fits the kernel module of its machine and no other.
             libraries = [image_gpus.DRIVER, environment.get("LD_LIBRARY_PATH")]
             environment["LD_LIBRARY_PATH"] = ":".join(filter(None, libraries))
-        environment["HOME"] = os.path.join(run_dir, "home")
+        if "HOME" not in asked["variables"]:
+            environment["HOME"] = os.path.join(run_dir, "home")
     except (OSError, CannotEnterError) as error:
         print(f"in_image.py: the image cannot be run in: {error}", file=sys.stderr)
         return 125

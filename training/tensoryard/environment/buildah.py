@@ -61,7 +61,8 @@ class Buildah:
             hidden = [f"--secret=id={name},src={path}" for name, path in secrets(Path(folder)).items()]
             text = (context / file).read_text(encoding="utf-8", errors="replace")
             registries = {parse_reference(base.name, "FROM").registry for base in bases(text, file).named}
-            plain = [option for registry in registries for option in _tls(registry)][:1]
+            # The option is for all registries of a build: with one of another machine among them it is left out.
+            plain = ["--tls-verify=false"] if registries and all(map(_tls, registries)) else []
             # chroot: needs neither root nor namespaces of the kernel that a container may not make.
             options = ["--isolation", "chroot", "--layers", "--format", "oci", *plain, *hidden]
             options += ["--no-cache"] if anew else []

@@ -98,14 +98,20 @@ def pulled(run_dir: Path, told: "_Telling") -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     images = ImageFolders(cache, lambda name: cache / ".flocks" / name)
     told.total = pull.size_bytes
-    if (found := images.find(pull.digest)) is None:
+    # Another run's pull may make room just now, by an image that no run had yet.
+    while (found := images.find(pull.digest)) is None or not _had(found, run_dir):
         for gone in images.prune(OLD_DAYS, free_bytes=UNPACKED * pull.size_bytes):
             _say(f"removed image {short(gone.folder.name)}, which nobody uses: {size(gone.own_bytes)}")
         client = Client(Place(pull.registry, pull.repository, pull.digest))
-        found = images.unpack(Counted(client, told), pull.digest, _say)
-    given(found, run_dir)
+        images.unpack(Counted(client, told), pull.digest, _say)
     told(pull.size_bytes, last=True)
     return found
+
+
+def _had(image: Path, run_dir: Path) -> bool:
+    """Whether an image is there, and stays there until the run has ended."""
+    given(image, run_dir)
+    return (image / "image.json").exists()
 
 
 class _Telling:
