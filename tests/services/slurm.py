@@ -100,7 +100,7 @@ class SlurmCluster:
         try:
             self._lay_out()
             self._daemon("munged", *self._munge_options())
-            wait_until(self._munge_socket.exists, "munged listens")
+            wait_until(self.munge_socket.exists, "munged listens")
             self.start_accounting()
             self.start_slurmctld()
             if self.starts_nodes:
@@ -268,12 +268,13 @@ class SlurmCluster:
         return self.folder / "small"
 
     @property
-    def _munge_socket(self) -> Path:
+    def munge_socket(self) -> Path:
+        """Where the cluster's own munge answers."""
         return self.folder / "munge" / "munge.socket.2"
 
     def _munge_options(self) -> list[str]:
         at = self.folder / "munge"
-        files = {"socket": self._munge_socket, "key-file": at / "key", "log-file": at / "log", "pid-file": at / "pid"}
+        files = {"socket": self.munge_socket, "key-file": at / "key", "log-file": at / "log", "pid-file": at / "pid"}
         options = [f"--{name}={path}" for name, path in {**files, "seed-file": at / "seed"}.items()]
         # It would refuse /tmp, in which others may make files.
         return ["--foreground", "--force", *options]
@@ -334,7 +335,7 @@ class SlurmCluster:
             slurmctld_port=self.port,
             slurm_user="root",
             slurmctld_parameters=("idle_on_node_suspend",),
-            auth_info=(f"socket={self._munge_socket}", "cred_expire=5"),
+            auth_info=(f"socket={self.munge_socket}", "cred_expire=5"),
             state_dir=str(self.folder / "state"),
             spool_dir=str(self.folder / "spool"),
             run_dir=str(self.folder / "run"),

@@ -47,7 +47,7 @@ def test_a_clock_that_nobody_sets_is_told_with_what_sets_it(doctor: Tyard) -> No
 
 def test_munge_that_does_not_answer_is_told_first(slurm: SlurmCluster, doctor: Tyard) -> None:
     """Slurm's commands fail with it, in words that name no way out."""
-    socket = slurm.folder / "munge" / "socket"
+    socket = slurm.munge_socket
     away = Path(f"{socket}.away")
     socket.rename(away)
     try:
