@@ -145,7 +145,7 @@ def test_a_script_that_may_not_run_by_hand_says_how_to_start_it() -> None:
 def test_an_argument_that_means_nothing_here_is_refused_with_what_to_do(
     tmp_path: Path, name: str, call: Callable[[Workspace, dict[str, Any]], Any]
 ) -> None:
-    with pytest.raises(UsageError, match=f"`{name}` means nothing here") as caught:
+    with pytest.raises(UsageError, match=f"`{name}` is not supported") as caught:
         call(Workspace(tmp_path / "workspace"), {name: "given"})
 
     assert caught.value.hint
@@ -157,9 +157,9 @@ def test_arguments_of_a_run_that_mean_nothing_here_are_refused(
     ws: Workspace, estimator: Callable[..., TensorFlow]
 ) -> None:
     run = completed(ws, estimator)
-    with pytest.raises(UsageError, match="`timeout_seconds` means nothing here"):
+    with pytest.raises(UsageError, match="`timeout_seconds` is not supported"):
         run.download_files("outputs", timeout_seconds=60)
     for name in ("datasets", *DATASETS.split()):
-        with pytest.raises(UsageError, match=f"`{name}` means nothing here"):
+        with pytest.raises(UsageError, match=f"`{name}` is not supported"):
             run.register_model("digits", "outputs/model", **{name: "given"})
     assert Model.list(ws) == []

@@ -26,4 +26,4 @@ def refuse(call: str, **given: Any) -> None:
     """Raises UsageError, with what to do instead, when one of these arguments was given; None is the same as none."""
     for name, value in given.items():
         if value is not None:
-            raise UsageError(f"{call}: `{name}` means nothing here", _INSTEAD[name])
+            raise UsageError(f"{call}: `{name}` is not supported", _INSTEAD[name])
