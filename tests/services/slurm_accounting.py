@@ -39,7 +39,7 @@ class AccountingCluster(SlurmCluster):
         conf.touch(0o600)
         conf.write_text(
             _SLURMDBD.format(
-                munge=self._munge_socket,
+                munge=self.munge_socket,
                 host=socket.gethostname(),
                 port=port,
                 database_port=database_port,
@@ -48,7 +48,7 @@ class AccountingCluster(SlurmCluster):
         )
         text = self.conf.read_text().replace("accounting_storage/none", "accounting_storage/slurmdbd")
         text += f"AccountingStorageHost=127.0.0.1\nAccountingStoragePort={port}\n"
-        text += f"AccountingStoragePass={self._munge_socket}\n"
+        text += f"AccountingStoragePass={self.munge_socket}\n"
         self.conf.write_text(text + "AccountingStorageEnforce=associations,limits,qos\n")
         self._daemon("slurmdbd", "-D")
         wait_until(lambda: _listens(port), "slurmdbd listens")
