@@ -12,7 +12,7 @@ demo: .venv/.client
 
 test: .venv/.dev
 	@tools/system-packages
-	@echo "Types, style and three parts of the tests run side by side; each says at its end what it found, the last in 8 minutes or so."
+	@echo "Types, style and three parts of the tests run side by side; each says at its end what it found, the last in 8 minutes (two fast cores) to 16 (two slow ones)."
 	@$(MAKE) --no-print-directory --jobs $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) check test-slurm test-infra test-rest
 
 # Its own time limits are real, and most of it is waiting for Slurm: so it goes before the others.
