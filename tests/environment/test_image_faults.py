@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from launching import StoreThat, all_processes
 from services.base_image import push_image
 from services.cutting import Cutting
 from services.faulty import Faulty
-from services.images import SIX, left_behind, variant
+from services.images import SIX, host, left_behind, variant
 from tensoryard.environment import ImageSpec, command, locking
 from tensoryard.environment.buildah import Buildah
 from tensoryard.environment.image_builder import ImageBuilder
@@ -32,17 +32,6 @@ from tensoryard.registry.oci_manifest import parse_place
 from tensoryard.store.file import FileStore
 
 pytestmark = pytest.mark.xdist_group("images")  # one worker makes what they share
-
-
-@pytest.fixture
-def faulty(image_registry: str) -> Iterator[Faulty]:
-    proxy = Faulty(f"http://{image_registry}")
-    yield proxy
-    proxy.close()
-
-
-def host(proxy: Faulty) -> str:
-    return proxy.endpoint.removeprefix("http://").strip("/")
 
 
 def machine(folder: Path, registry: str, store: FileStore) -> ImageBuilder:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from services.base_image import push_image
 from services.cutting import Cutting
 from services.faulty import Asked, Faulty, Said
-from services.images import SIX, left_behind, variant
+from services.images import SIX, host, left_behind, variant
 from services.oci_registry import OciRegistry
 from tensoryard.environment import ImageSpec
 from tensoryard.environment.buildah import Buildah
@@ -36,17 +36,6 @@ BARE = Recipe(name="", python="")
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("registry.oci_client", "registry.oci", "environment.image_folders"):
         monkeypatch.setattr(f"tensoryard.{module}.wait", lambda *_: None)
-
-
-@pytest.fixture
-def faulty(image_registry: str) -> Iterator[Faulty]:
-    proxy = Faulty(f"http://{image_registry}")
-    yield proxy
-    proxy.close()
-
-
-def host(proxy: Faulty) -> str:
-    return proxy.endpoint.removeprefix("http://").strip("/")
 
 
 def own(folder: Path, size_bytes: int) -> ImageSpec:

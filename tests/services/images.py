@@ -14,6 +14,7 @@ import pytest
 
 from launching import all_processes
 from services.base_image import base_layer, push_image
+from services.faulty import Faulty
 from services.oci_registry import OciRegistry
 from tensoryard.environment import Environment, EnvironmentSpec, ImageSpec, Log
 from tensoryard.environment.image_builder import ImageBuilder
@@ -129,3 +130,16 @@ def _debs(folder: Path) -> bytes:
             member.size, member.mode = len(content), 0o644
             archive.addfile(member, io.BytesIO(content))
     return gzip.compress(made.getvalue(), mtime=0)
+
+
+@pytest.fixture
+def faulty(image_registry: str) -> Iterator[Faulty]:
+    """A network before the registry of images that fails as a test wants."""
+    proxy = Faulty(f"http://{image_registry}")
+    yield proxy
+    proxy.close()
+
+
+def host(proxy: Faulty) -> str:
+    """What stands in the names of images that go through it."""
+    return proxy.endpoint.removeprefix("http://").strip("/")
