@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import time
 from typing import Any
 
@@ -58,6 +59,13 @@ def enough(yard: Yard, run: RunRecord) -> None:
     (yard.work_folder(run) / "outputs" / "enough").touch()
 
 
+def has_begun_again(yard: Yard, run: RunRecord) -> bool:
+    """Whether the first task has; not to be waited for when the run has ended."""
+    state = run.state()
+    assert state.stage in ("Scaling", "Running"), state
+    return yard.log(run, run.job.tasks()[0].name).count("begins at") >= 2
+
+
 def end_of(slurm: SlurmCluster, yard: Yard, run: RunRecord) -> tuple[str, str | None]:
     """(stage, reason) of the run's end, which leaves no process and no job."""
     stage = yard.wait_for_stage(run, "Completed", "Failed", "Canceled")
@@ -84,7 +92,7 @@ def test_a_run_whose_node_is_lost_goes_on_from_its_checkpoint(
     slurm.kill_node(lost)
     wait_until(lambda: run.state().stage == "Scaling", "the run waits for nodes again")
     slurm.start_node(lost)
-    wait_until(lambda: yard.log(run, first).count("begins at") == 2, "the run began again")
+    wait_until(lambda: has_begun_again(yard, run), "the run began again")
     enough(yard, run)
     assert end_of(slurm, yard, run) == ("Completed", None)
     began = [int(line.split()[-1]) for line in yard.log(run, first).splitlines() if "begins" in line]
@@ -93,8 +101,9 @@ def test_a_run_whose_node_is_lost_goes_on_from_its_checkpoint(
     steps = run.metrics()[first]
     assert (steps[0], steps) == (1, sorted(set(steps)))
     assert steps[-1] > began[1]
-    stages = [span.stage for span in run.state().stages]
-    assert stages == ["Preparing", "Scaling", "Running", "Scaling", "Running", "Post-processing", "Completed"]
+    stages = "".join(span.stage[0] for span in run.state().stages)
+    # On a busy machine Slurm may lose the next job, too.
+    assert re.fullmatch("P(SR){2,}PC", stages), stages
 
 
 @pytest.mark.parametrize("way", ["mpi", "parameter_server"])
@@ -125,12 +134,10 @@ def test_jobs_that_are_put_back_into_the_queue_go_on_from_their_checkpoints(slur
     for run in runs:
         slurm.run("scontrol", "requeue", yard.record(run, "launch/slurm.json")["job"])
     wait_until(
-        lambda: all([span.stage for span in run.state().stages].count("Scaling") == 2 for run in runs),
+        lambda: all([span.stage for span in run.state().stages].count("Scaling") >= 2 for run in runs),
         "both waited for nodes again",
     )
-    wait_until(
-        lambda: all(yard.log(run, first).count("begins at") == 2 for run, first in runs.items()), "both began again"
-    )
+    wait_until(lambda: all(has_begun_again(yard, run) for run in runs), "both began again")
     for run in runs:
         enough(yard, run)
     for run, first in runs.items():
@@ -330,7 +337,7 @@ def test_a_run_whose_job_slurmctld_has_forgotten_goes_on_from_its_checkpoint(
     slurm.start_slurmctld()
     wait_until(lambda: run.state().stage == "Scaling", "the run waits for nodes again")
     assert "Slurm does not know job" in str(run.state().reason)
-    wait_until(lambda: yard.log(run).count("begins at") == 2, "the run began again")
+    wait_until(lambda: has_begun_again(yard, run), "the run began again")
     enough(yard, run)
     assert end_of(slurm, yard, run) == ("Completed", None)
     assert int(yard.log(run).splitlines()[-2].split()[-1]) > 0
