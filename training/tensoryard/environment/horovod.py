@@ -28,6 +28,10 @@ _APT = {
     "make": "make",
     "mpicxx": "libopenmpi-dev openmpi-bin",
 }
+# Its setup.py builds with debug information: a quarter of the time, and a wheel of 17 MB in place of one of 1 MB.
+_TOOLCHAIN = "".join(
+    f'set(CMAKE_{language}_FLAGS_RELWITHDEBINFO "-O2 -DNDEBUG" CACHE STRING "")\n' for language in ("C", "CXX", "CUDA")
+)
 _CHECK = """
 import horovod.tensorflow as hvd
 assert hvd.gloo_built()
@@ -113,7 +117,7 @@ def wheel_path(cache: Path, wheel: Wheel) -> Path:
 
 def ensure_wheel(cache: Path, inputs: WheelInputs, python: Path, use_gpu: bool, log: Log) -> Wheel:
     """
-    The wheel of these inputs, compiled if it is not there: four minutes on two cores.
+    The wheel of these inputs, compiled if it is not there: two to three minutes on two cores.
 
     python: the interpreter it is for. One is compiled at a time on a machine, as its build takes every core.
     Raises EnvironmentBuildError when a compiler is missing or the build fails.
@@ -195,10 +199,13 @@ def _build(work: Path, target: Path, inputs: WheelInputs, python: Path, log: Log
     step([*download, "--no-binary", ":all:", "--dest", str(work / "sdist"), "-r", str(release)])
     (sdist,) = (work / "sdist").glob("horovod-*")
     out = work / "out"
+    toolchain = work / "toolchain.cmake"
+    toolchain.write_text(_TOOLCHAIN)
     step(
         command.uv("build", "--wheel", "--no-build-isolation", "--python", built_with, "--out-dir", out, sdist),
         {
             **dict(flag.split("=", 1) for flag in inputs.flags),
+            "CMAKE_TOOLCHAIN_FILE": os.environ.get("CMAKE_TOOLCHAIN_FILE", str(toolchain)),
             "PATH": f"{built_with.parent}{os.pathsep}{os.environ['PATH']}",
         },
         progress,
