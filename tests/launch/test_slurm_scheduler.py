@@ -74,6 +74,10 @@ class Told:
         """How the run stands once squeue has said a state of its job; None: it does not list the job."""
         self.rows = [Row(job, state, reason, "gpu-1", str(self.folder))] if state else []
         self.table.refresh()
+        return self.poll()
+
+    def poll(self) -> Seen:
+        """How the run stands by its files and what squeue said last."""
         self.scheduler._runs["test-0001"].look_at = 0.0
         return self.scheduler.poll("test-0001", self.folder)
 
@@ -118,6 +122,16 @@ def test_a_job_that_waits_after_it_ran_is_started_again(told: Told) -> None:
     found = told.seen("PENDING", "BeginTime")
     assert found.phase is Phase.WAITING
     assert str(found.reason).endswith("(BeginTime); a node was lost or taken, the run is started again")
+
+
+def test_a_listing_of_before_an_attempt_says_nothing_of_its_end(told: Told) -> None:
+    """An attempt may end within seconds, when a node is lost; that Slurm then starts it again is news to come."""
+    assert told.seen("PENDING").phase is Phase.WAITING
+    told.began()
+    assert told.poll() == Seen(Phase.RUNNING)
+    (told.folder / "launch" / "attempts" / "7.0.ended").write_text("205")
+    assert told.poll() == Seen(Phase.RUNNING)
+    assert told.seen("PENDING", "BeginTime").phase is Phase.WAITING
 
 
 def test_nodes_that_are_said_to_be_started_while_the_script_runs_change_nothing(told: Told) -> None:

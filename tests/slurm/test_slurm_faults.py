@@ -59,6 +59,11 @@ def enough(yard: Yard, run: RunRecord) -> None:
     (yard.work_folder(run) / "outputs" / "enough").touch()
 
 
+def waited_again(run: RunRecord) -> bool:
+    """Whether a run that had nodes has been without since."""
+    return [span.stage for span in run.state().stages].count("Scaling") >= 2
+
+
 def has_begun_again(yard: Yard, run: RunRecord) -> bool:
     """Whether the first task has; not to be waited for when the run has ended."""
     state = run.state()
@@ -90,7 +95,8 @@ def test_a_run_whose_node_is_lost_goes_on_from_its_checkpoint(
     first = run.job.tasks()[0].name
     before = int(yard.text(run, f"outputs/{first}.step"))
     slurm.kill_node(lost)
-    wait_until(lambda: run.state().stage == "Scaling", "the run waits for nodes again")
+    wait_until(lambda: waited_again(run), "the run waits for nodes again")
+    wait_until(lambda: slurm.states()[lost].startswith("down"), "Slurm has noticed")
     slurm.start_node(lost)
     wait_until(lambda: has_begun_again(yard, run), "the run began again")
     enough(yard, run)
@@ -133,10 +139,7 @@ def test_jobs_that_are_put_back_into_the_queue_go_on_from_their_checkpoints(slur
     runs = {run: run.job.tasks()[0].name for run in (start(yard, "single"), start(yard, "mpi"))}
     for run in runs:
         slurm.run("scontrol", "requeue", yard.record(run, "launch/slurm.json")["job"])
-    wait_until(
-        lambda: all([span.stage for span in run.state().stages].count("Scaling") >= 2 for run in runs),
-        "both waited for nodes again",
-    )
+    wait_until(lambda: all(map(waited_again, runs)), "both waited for nodes again")
     wait_until(lambda: all(has_begun_again(yard, run) for run in runs), "both began again")
     for run in runs:
         enough(yard, run)

@@ -224,18 +224,20 @@ class SlurmScheduler:
         if row.state in FINAL:
             return self._ended(run, row, attempt)
         run.doubted_at = None
-        if row.state in _RUNNING or (attempt and not attempt.ended and self._goes_on(run, row)):
+        if row.state in _RUNNING or (attempt and self._goes_on(run, row, attempt)):
             return Seen(Phase.RUNNING)
         return Seen(Phase.WAITING, self._in_words(run, row, attempt))
 
-    def _goes_on(self, run: _Run, row: Row) -> bool:
-        """Whether an attempt that has begun goes on, though the listing says that the job waits."""
+    def _goes_on(self, run: _Run, row: Row, attempt: Attempt) -> bool:
+        """Whether an attempt that has begun is not over to Slurm, though the listing says that the job waits."""
         if run.first_seen > self._table.asked_at:
+            if attempt.ended:
+                self._table.changes_soon()  # it tells what that end means
             return True  # the script's own mark is the newer word
         if row.state in WAITING:
             run.put_back = run.newest
         # Slurm says CONFIGURING for some seconds more of nodes that were made for the job.
-        return row.state == "CONFIGURING" and run.put_back != run.newest
+        return not attempt.ended and row.state == "CONFIGURING" and run.put_back != run.newest
 
     def _in_words(self, run: _Run, row: Row, attempt: Attempt | None) -> str:
         if row.state == "CONFIGURING":
