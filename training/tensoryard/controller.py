@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -125,7 +124,7 @@ class Controller:
             except Exception as error:
                 # Its tasks go on meanwhile; the next try starts from what is recorded, as a new controller would.
                 if not isinstance(error, StoreError):
-                    traceback.print_exc()
+                    _print_traceback()
                 said = error.message if isinstance(error, TensoryardError) else error
                 print(f"{run_id}: {said}; trying again in {pause:g} s", file=sys.stderr, flush=True)
                 time.sleep(pause)
@@ -155,9 +154,16 @@ class Controller:
         except OSError as error:
             driver.fail(f"`{error.filename or driver.folder}`: {error.strerror or error}")
         except Exception as error:
-            traceback.print_exc()
+            _print_traceback()
             driver.fail(f"tyard failed: {type(error).__name__}: {error}")
         driver.clear()
+
+
+def _print_traceback() -> None:
+    """Of the exception at hand, into the controller's log."""
+    import traceback  # a controller that needs none starts a run sooner
+
+    traceback.print_exc()
 
 
 @contextlib.contextmanager

@@ -66,7 +66,6 @@ class ForkedController:
 def _be_controller(told: int) -> None:
     import gc
     import signal
-    import traceback
 
     # A command that follows a run has handlers of its own for these.
     signal.set_wakeup_fd(-1)
@@ -99,6 +98,8 @@ def _be_controller(told: int) -> None:
     try:
         _serve(Path(root), target)
     except BaseException:
+        import traceback
+
         traceback.print_exc()
         sys.stderr.flush()
 

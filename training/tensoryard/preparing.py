@@ -1,7 +1,9 @@
 """What lies in a run's work folder before it is launched: its source, its data, the launch files."""
 
 import shutil
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -17,12 +19,12 @@ from tensoryard.store import Store, keys
 from tensoryard.store.parallel import each
 from tensoryard.store.transfer import download
 from tensoryard.target_images import node_images
-from tensoryard.text import size
 from tensoryard.workspace import Workspace
 
 RESERVE_BYTES = 256 << 10
 ON_NODE = (
     "rank.py",
+    "supervisor.py",
     "children.py",
     "end_record.py",
     "tf_config.py",
@@ -120,15 +122,22 @@ def give_image_back(folder: Path) -> None:
 
 def lay_out_support(folder: Path) -> None:
     """What tyard has beside and inside of the user's script."""
-    # `rank.py` is not imported here: what it needs on the node would slow the start of every run.
+    # They are not imported here: what they need on the node would slow the start of every run.
+    own, launch = Path(__file__).parent, folder / "launch"
     for name in ON_NODE:
-        shutil.copyfile(Path(__file__).with_name(name), folder / "launch" / name)
+        shutil.copy2(own / name, launch / name)
+    # As they are compiled here: an environment with this very Python need not compile them for each run.
+    (launch / "__pycache__").mkdir(exist_ok=True)
+    for name in ("supervisor", "children", "end_record"):
+        file = Path("__pycache__", f"{name}.{sys.implementation.cache_tag}.pyc")
+        with suppress(FileNotFoundError):
+            shutil.copyfile(own / file, launch / file)
     if (folder / "environment" / "pull.json").exists():
-        shutil.copyfile(Path(__file__).with_name("pull_image.py"), folder / "launch" / "pull_image.py")
+        shutil.copyfile(own / "pull_image.py", launch / "pull_image.py")
     # Python itself looks for that name: see `one_world.py`.
-    (folder / "launch" / "world").mkdir(exist_ok=True)
-    shutil.copyfile(Path(__file__).with_name("one_world.py"), folder / "launch" / "world" / "sitecustomize.py")
-    package = folder / "launch" / "path" / "tensoryard"
+    (launch / "world").mkdir(exist_ok=True)
+    shutil.copyfile(own / "one_world.py", launch / "world" / "sitecustomize.py")
+    package = launch / "path" / "tensoryard"
     (package / "azureml" / "core").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(str(context.__file__), package / "__init__.py")
     # Scripts written for Azure ML: `from tensoryard.azureml.core import Run`, or from `.core.run`.
@@ -156,6 +165,8 @@ def bring_data(store: Store, job: Job, folder: Path, log: Callable[[str], None],
         look()
         if target.exists():
             continue
+        from tensoryard.text import size  # not loaded by jobs without data
+
         aside = target.with_name(f".{target.name}.part")
         if aside.is_dir():
             shutil.rmtree(aside)

@@ -168,7 +168,7 @@ def _gpu_problem(job: Job) -> str | None:
     import subprocess
 
     asked = subprocess.run(
-        [sys.executable, "-P", "-c", "from tensoryard.rank import gpu_problem; print(gpu_problem() or '')"],
+        [sys.executable, "-P", "-c", "from tensoryard.supervisor import gpu_problem; print(gpu_problem() or '')"],
         env=os.environ | job.environment_variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -278,7 +278,7 @@ def _controller() -> Finding:
 
 
 def _gpu() -> Finding:
-    from tensoryard.rank import gpu_problem
+    from tensoryard.supervisor import gpu_problem
 
     problem = gpu_problem()
     cards = None

@@ -30,7 +30,7 @@ _APT = {
 }
 # Its setup.py builds with debug information: a quarter of the time, and a wheel of 17 MB in place of one of 1 MB.
 _TOOLCHAIN = "".join(
-    f'set(CMAKE_{language}_FLAGS_RELWITHDEBINFO "-O2 -DNDEBUG" CACHE STRING "")\n' for language in ("C", "CXX", "CUDA")
+    f'set(CMAKE_{name}_FLAGS_RELWITHDEBINFO "-O2 -DNDEBUG" CACHE STRING "")\n' for name in ("C", "CXX", "CUDA")
 )
 _CHECK = """
 import horovod.tensorflow as hvd

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -162,7 +161,7 @@ def end_run(folder: Path, outcome: str, **facts: object) -> None:
     """Decide the outcome of the tasks, unless a task has: `rank.py` of each sees it and stops its script."""
     (folder / "launch").mkdir(parents=True, exist_ok=True)
     writer = f"{os.getpid()}.{threading.get_ident()}"
-    decide_end(str(folder), writer, {"outcome": outcome, "host": socket.gethostname(), **facts})
+    decide_end(str(folder), writer, {"outcome": outcome, "host": os.uname().nodename, **facts})
 
 
 # What belongs to the machine and its user. All else a job asks for by name: another run's controller may be the one
@@ -222,6 +221,8 @@ def _processes_of(folder: Path) -> Iterator[int]:
 @contextmanager
 def _free_ports(count: int) -> Iterator[tuple[int, ...]]:
     """TCP ports of this machine that nobody listens on, held until the launch files are written."""
+    import socket
+
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
