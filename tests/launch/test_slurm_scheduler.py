@@ -134,6 +134,15 @@ def test_a_listing_of_before_an_attempt_says_nothing_of_its_end(told: Told) -> N
     assert told.seen("PENDING", "BeginTime").phase is Phase.WAITING
 
 
+def test_a_job_that_was_put_back_and_started_again_between_two_listings_is_told(told: Told) -> None:
+    told.began()
+    assert told.seen("RUNNING") == Seen(Phase.RUNNING)
+    (told.folder / "launch" / "attempts" / "7.0.ended").write_text("143")
+    told.write("launch/attempts/7.1.began", {"at": 2.0, "hosts": ["gpu-1"]})
+    assert told.poll() == Seen(Phase.WAITING, "Slurm has put job 7 back into its queue; the run is started again")
+    assert told.poll() == Seen(Phase.RUNNING)
+
+
 def test_nodes_that_are_said_to_be_started_while_the_script_runs_change_nothing(told: Told) -> None:
     """Slurm says so for some seconds of nodes that were made for the job; after the job was put back it is true."""
     told.began()
