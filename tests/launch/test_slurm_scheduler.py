@@ -1,6 +1,7 @@
 """Slurm without a cluster: what its words are taken for, and what a job may ask of it."""
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ class Told:
     def write(self, name: str, facts: dict[str, Any]) -> None:
         (self.folder / name).write_text(json.dumps(facts))
 
-    def began(self) -> None:
-        self.write("launch/attempts/7.0.began", {"at": 1.0, "hosts": ["gpu-1"]})
+    def began(self, at: float = 1.0) -> None:
+        self.write("launch/attempts/7.0.began", {"at": at, "hosts": ["gpu-1"]})
         self.write("tasks/worker-0.started.json", {"host": "gpu-1"})
 
     def listing(self) -> list[Row]:
@@ -157,6 +158,30 @@ def test_a_job_that_slurm_gave_up_with_its_node_makes_way_for_another(told: Told
     told.began()
     assert told.seen(state) == Seen(Phase.WAITING, "a node of gpu-1 was lost; the run is started again")
     assert not (told.folder / "launch" / "slurm.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("later_s", "seen"),
+    [
+        (60, Seen(Phase.WAITING, "a node of gpu-1 was restarted; the run is started again")),
+        (-60, Seen(Phase.RUNNING)),  # Slurm may yet say that it is gone
+    ],
+)
+def test_a_node_that_is_back_before_slurm_missed_it_lost_its_tasks_all_the_same(
+    told: Told, monkeypatch: pytest.MonkeyPatch, later_s: int, seen: Seen
+) -> None:
+    """mpirun has ended the job by then, and Slurm says of the node that it is idle."""
+    began = datetime(2026, 12, 1, 12, 0, 0)
+    told.began(began.timestamp())
+    booted = (began + timedelta(seconds=later_s)).isoformat()
+    says = {
+        "sinfo": "gpu-1|idle|none\n",
+        "scontrol": f"NodeName=gpu-1 State=IDLE BootTime={booted} SlurmdStartTime=2026-12-01T12:30:00\n"
+        "SlurmdTimeout = 60 sec\n",
+    }
+    monkeypatch.setattr(commands, "ask", lambda argv: says[argv[0]])
+    (told.folder / "launch" / "attempts" / "7.0.ended").write_text("205")
+    assert told.seen("FAILED") == seen
 
 
 def test_a_task_that_was_stopped_from_outside_decides_nothing_while_slurm_has_the_job(told: Told) -> None:

@@ -282,15 +282,21 @@ class SlurmScheduler:
         begun = any((run.folder / "tasks").iterdir())
         if attempt is None or (attempt.ended and not begun) or (begun and is_settled(str(run.folder))):
             return Seen(Phase.OVER)
-        return self._if_a_node_was_lost(run, row)
+        return self._if_a_node_was_lost(run, row, attempt)
 
-    def _if_a_node_was_lost(self, run: _Run, row: Row) -> Seen:
-        """Tasks left no result. Slurm may need its SlurmdTimeout to say that their node is gone."""
+    def _if_a_node_was_lost(self, run: _Run, row: Row, attempt: Attempt) -> Seen:
+        """
+        Tasks left no result. Slurm may need its SlurmdTimeout to say that their node is gone.
+
+        Of one that is back sooner than that it says nothing, where its ReturnToService is 2.
+        """
         run.doubted_at = run.doubted_at or time.monotonic()
         patience, remembers = MOST_NODE_SECONDS, 0.0
         try:
             if row.nodes and any(node.is_lost for node in commands.sinfo_nodes(row.nodes)):
                 return self._restart(run, row)
+            if row.nodes and attempt.began_at and commands.rebooted_since(row.nodes, attempt.began_at):
+                return self._restart(run, row, f"a node of {row.nodes} was restarted")
             self._settings = self._settings or commands.settings()
             slurms_own = commands.seconds(self._settings.get("SlurmdTimeout", ""))
             patience = min(slurms_own + NODE_SECONDS, MOST_NODE_SECONDS)

@@ -7,11 +7,16 @@ from typing import Any, NamedTuple
 
 
 class Attempt(NamedTuple):
-    """The newest attempt of a job. restart: how many came before it; ended: its launch script has."""
+    """
+    The newest attempt of a job.
+
+    restart: how many came before it; ended: its launch script has; began_at: by its first node's clock (seconds).
+    """
 
     restart: int
     ended: bool
     hosts: tuple[str, ...]
+    began_at: float
 
 
 def attempt_of(folder: Path, job: str) -> Attempt | None:
@@ -28,7 +33,8 @@ def attempt_of(folder: Path, job: str) -> Attempt | None:
     began: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         began = json.loads((attempts / f"{newest}.began").read_text())
-    return Attempt(max(numbers), f"{newest}.ended" in names, tuple(began.get("hosts", ())))
+    hosts, at = tuple(began.get("hosts", ())), float(began.get("at", 0.0))
+    return Attempt(max(numbers), f"{newest}.ended" in names, hosts, at)
 
 
 def owner(folder: Path) -> str | None:

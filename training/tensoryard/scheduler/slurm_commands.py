@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from tensoryard.errors import SchedulerError
@@ -159,6 +160,13 @@ def sinfo_nodes(names: str) -> list[NodeState]:
         if len(fields) == 3:
             found[fields[0]] = NodeState(*fields)  # listed once for every partition
     return [*found.values()]
+
+
+def rebooted_since(names: str, when: float) -> bool:
+    """Whether one of the nodes was started after a time (seconds, as `time.time`). Raises as `ask`."""
+    said = ask(["scontrol", "--oneliner", "show", "nodes", names])
+    booted = re.findall(r" BootTime=(\d\S+)", said)
+    return any(datetime.fromisoformat(each).timestamp() > when for each in booted)
 
 
 def settings() -> dict[str, str]:
