@@ -142,6 +142,12 @@ def test_a_job_that_was_put_back_and_started_again_between_two_listings_is_told(
     told.write("launch/attempts/7.1.began", {"at": 2.0, "hosts": ["gpu-1"]})
     assert told.poll() == Seen(Phase.WAITING, "Slurm has put job 7 back into its queue; the run is started again")
     assert told.poll() == Seen(Phase.RUNNING)
+    # Of the next one a listing tells, and it runs to Slurm before its script has begun.
+    (told.folder / "launch" / "attempts" / "7.1.ended").write_text("143")
+    assert told.seen("PENDING", "BeginTime").phase is Phase.WAITING
+    assert told.seen("RUNNING") == Seen(Phase.RUNNING)
+    told.write("launch/attempts/7.2.began", {"at": 3.0, "hosts": ["gpu-1"]})
+    assert told.poll() == Seen(Phase.RUNNING)
 
 
 def test_nodes_that_are_said_to_be_started_while_the_script_runs_change_nothing(told: Told) -> None:

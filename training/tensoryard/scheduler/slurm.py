@@ -209,10 +209,10 @@ class SlurmScheduler:
             self._insist(run, run.job)
         attempt = attempt_of(run.folder, run.job)
         if attempt is not None and (run.job, attempt.restart) != run.newest:
-            is_later = run.newest is not None and run.newest[0] == run.job
+            unsaid = run.newest is not None and run.newest[0] == run.job and run.newest != run.put_back
             # By this machine's clock: a node's own may be another.
             run.newest, run.first_seen = (run.job, attempt.restart), time.time()
-            if is_later and run.seen.phase is Phase.RUNNING:
+            if unsaid and run.seen.phase is Phase.RUNNING:
                 # No listing fell into the time between, and whoever follows the run is to know of it all the same.
                 why = f"Slurm has put job {run.job} back into its queue; the run is started again"
                 return Seen(Phase.WAITING, why)
