@@ -22,7 +22,8 @@ from infra.names import ADMIN, MUNGE_SECRET
 if TYPE_CHECKING:
     import jinja2
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "templates" / "node"
+_ROOT = Path(__file__).resolve().parent.parent
+TEMPLATES = _ROOT / "templates" / "node"
 MOST_BYTES = 65536
 """Most that Azure takes as custom data or as user data, before base64."""
 
@@ -56,7 +57,8 @@ class Context:
     """
     What the templates may name.
 
-    daemon: Slurm's on this machine; key_option: an option of tyard-munge-key; builds_images: by buildah.
+    daemon: Slurm's on this machine; key_option: an option of tyard-munge-key; builds_images: by buildah; uv: its
+    release with the digests of its wheels, as pip takes them.
     """
 
     packages: tuple[str, ...]
@@ -68,6 +70,7 @@ class Context:
     admin: str = ADMIN
     node_images: str = NODE_IMAGES
     nfs_options: str = NFS_OPTIONS
+    uv: str = (_ROOT / "requirements" / "uv.txt").read_text(encoding="utf-8")
 
 
 def _script(name: str) -> File:

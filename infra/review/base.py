@@ -16,7 +16,7 @@ import msgspec
 
 from infra.review.declare import Declaration
 
-PARTS = ("infra", "stacks", "templates", "Pulumi.yaml")
+PARTS = ("infra", "stacks", "templates", "requirements/uv.txt", "Pulumi.yaml")
 
 
 class BaseError(Exception):

@@ -205,6 +205,24 @@ def test_tyard_is_installed_once(metadata: Metadata, tmp_path: Path) -> None:
     assert [*marker.parent.iterdir()] == [marker]
 
 
+def test_tyard_is_installed_by_the_uv_that_was_locked(metadata: Metadata, tmp_path: Path) -> None:
+    """As far as a machine without a way to Pythons gets: it tries again what comes next."""
+    metadata.told |= TOLD
+    tools = tmp_path / "root" / "opt" / "tensoryard" / "tools"
+    options = ("install", "--root", str(tmp_path / "root"), "--users", "", "")
+    nowhere = {"UV_PYTHON_INSTALL_MIRROR": (tmp_path / "nowhere").as_uri()}
+    with start(metadata, script("head", "tyard-head", tmp_path), *options, http_proxy="", **nowhere) as installing:
+        assert installing.stderr is not None
+        said = [next(installing.stderr), next(installing.stderr)]
+        installing.kill()
+
+    assert said[0] == f"tyard-head: {tools}/uv.txt is new\n"
+    assert f"not yet: OSError: {tools}/bin/uv venv" in said[1]
+    known = subprocess.run([tools / "bin" / "uv", "--version"], capture_output=True, text=True, check=True).stdout
+    locked = (Path(__file__).parents[2] / "requirements" / "uv.txt").read_text().split()[0]
+    assert f"uv=={known.split()[1]}" == locked
+
+
 def test_nothing_is_installed_where_no_package_is_named(metadata: Metadata, tmp_path: Path) -> None:
     metadata.told |= {**TOLD, "package": ""}
 

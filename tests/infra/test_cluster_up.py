@@ -28,7 +28,7 @@ class Desk:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.folder = engine.project
-        for part in ("infra", "templates"):
+        for part in ("infra", "templates", "requirements"):
             # With its byte-code: each of the processes would compile it again where PYTHONDONTWRITEBYTECODE is set.
             shutil.copytree(ROOT / part, self.folder / part, dirs_exist_ok=True)
         for stack in ("dev", "other"):

@@ -24,7 +24,7 @@ from infra.review.declare import declaration
 from infra.review.document import Found, Review, StackReview
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("infra", "stacks", "templates", "Pulumi.yaml")
+PARTS = ("infra", "stacks", "templates", "requirements/uv.txt", "Pulumi.yaml")
 
 
 def git(folder: Path, *words: str) -> None:
@@ -38,6 +38,7 @@ def copy_program(folder: Path) -> None:
         if source.is_dir():
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
+            (folder / part).parent.mkdir(exist_ok=True)
             shutil.copy(source, folder / part)
 
 
