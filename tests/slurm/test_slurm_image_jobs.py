@@ -167,6 +167,26 @@ def test_what_a_killed_build_left_on_its_node_the_next_one_takes_down(
     assert left_on_nodes(slurm, node_tmp) == []
 
 
+def test_a_build_whose_node_is_taken_is_begun_anew(
+    slurm: SlurmCluster, builder: JobImageBuilder, node_tmp: Path, tmp_path: Path
+) -> None:
+    """As the watcher of a Spot machine does; the build gets a TERM, and has failed by that."""
+    said: list[str] = []
+
+    def log(line: str) -> None:
+        said.append(line)
+        if line == "it waits":
+            (context,) = builder.cache.glob("images/.building-*/context")
+            (context / "Dockerfile").write_text("FROM scratch\nCOPY greeting /srv/\n")
+            slurm.run("scontrol", "requeue", slurm.jobs()[0].split()[0])
+
+    made = builder.ensure_recipe(SIX, waiting(tmp_path / "context"), log)
+    assert files_of(Path(made.unpacked)).find("/srv/greeting")
+    assert said.count("it waits") == 1
+    assert left_on_nodes(slurm, node_tmp) == []
+    assert left_behind(builder) == []
+
+
 @pytest.mark.parametrize("meanwhile", ["waits", "ends"])
 def test_a_job_whose_controller_was_killed_is_gone_on_with(
     slurm: SlurmCluster, builder: JobImageBuilder, tmp_path: Path, meanwhile: str

@@ -32,6 +32,7 @@ from tensoryard.store import Store
 T = TypeVar("T")
 LOOK_SECONDS = 0.2
 ASK_SECONDS = 5.0
+ENDED_SECONDS = 0.5
 # A job that Slurm no longer lists has ended, and its last words may still be on their way.
 GONE_SECONDS = 15.0
 _SAID = 15  # lines that an error repeats
@@ -136,14 +137,14 @@ class _Job:
         asked_at, gone_at, state = 0.0, None, ""
         while True:
             interruption.look()
-            ended = _exit_code(self._folder) is not None
+            ended = _exit_code(self._folder)
             for line in next(lines):
                 said.append(line)
                 log(line)
-            if ended:
+            if ended == "0":
                 return said
             now = time.monotonic()
-            if now - asked_at >= ASK_SECONDS:
+            if now - asked_at >= (ENDED_SECONDS if ended else ASK_SECONDS):
                 asked_at = now
                 with suppress(AwayError):
                     row = next((row for row in commands.squeue() if row.job == job), None)
@@ -152,6 +153,8 @@ class _Job:
                         log(f"Slurm's job {job} waits: {row.reason}")
                     state = news
                     alive = row is not None and row.state in _ALIVE
+                    if ended and not alive:
+                        return said  # else it has failed by what puts it back into the queue, and begins anew
                     gone_at = None if alive else gone_at or now
             if gone_at is not None and now - gone_at > GONE_SECONDS:
                 raise EnvironmentBuildError(f"image {key}: Slurm's job {job}, which built it, is {state}")
