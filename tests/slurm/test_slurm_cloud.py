@@ -28,9 +28,7 @@ def cloud(_one_cloud: CloudCluster) -> Iterator[CloudCluster]:
     yield cloud
     cloud.boots, cloud.azure.quota = True, 1000
     cloud.run("scancel", "--user=root")
-    if not all(map(is_away, states(cloud).values())):
-        cloud.run("scontrol", "update", f"nodename={','.join(cloud.names)}", "state=power_down", check=False)
-        wait_until(cloud, lambda: all(map(is_away, states(cloud).values())))
+    wait_until(cloud, lambda: are_sent_away(cloud))
     # Slurm waits for no program, and one that is late would take the next test's machines away.
     wait_until(cloud, lambda: not programs(cloud))
 
@@ -51,6 +49,15 @@ def states(cloud: CloudCluster) -> dict[str, str]:
 def is_away(state: str) -> bool:
     """Whether a node has no machine and gets one as soon as a job needs it."""
     return state.startswith("IDLE") and "POWERED_DOWN" in state
+
+
+def are_sent_away(cloud: CloudCluster) -> bool:
+    """Whether all nodes are away; those that are not and not on their way are told to go, failed ones among them."""
+    found = states(cloud)
+    for name, state in found.items():
+        if not is_away(state) and "POWERING_DOWN" not in state:
+            cloud.run("scontrol", "update", f"nodename={name}", "state=power_down", check=False)
+    return all(map(is_away, found.values()))
 
 
 def programs(cloud: CloudCluster) -> list[int]:
