@@ -338,7 +338,8 @@ def test_the_workflow_asks_for_little_and_trusts_no_branch_name() -> None:
 
     assert workflow["permissions"] == {}
     assert workflow["jobs"]["review"]["permissions"] == {"contents": "read", "security-events": "write"}
-    assert workflow[True]["pull_request"]["paths"] == ["infra/**", "stacks/**", "templates/node/**", "Pulumi.yaml"]
+    paths = ["infra/**", "stacks/**", "templates/node/**", "requirements/uv.txt", "Pulumi.yaml"]
+    assert workflow[True]["pull_request"]["paths"] == paths
     assert not any("${{" in step.get("run", "") for step in steps)
     assert all("@" in step["uses"] for step in steps if "uses" in step)
     assert steps[0]["with"]["fetch-depth"] == 0
