@@ -210,8 +210,9 @@ def test_tyard_is_installed_by_the_uv_that_was_locked(metadata: Metadata, tmp_pa
     metadata.told |= TOLD
     tools = tmp_path / "root" / "opt" / "tensoryard" / "tools"
     options = ("install", "--root", str(tmp_path / "root"), "--users", "", "")
-    nowhere = {"UV_PYTHON_INSTALL_MIRROR": (tmp_path / "nowhere").as_uri()}
-    with start(metadata, script("head", "tyard-head", tmp_path), *options, http_proxy="", **nowhere) as installing:
+    environ = {"UV_PYTHON_INSTALL_MIRROR": (tmp_path / "nowhere").as_uri()}
+    environ["http_proxy"] = os.environ.get("http_proxy", "")  # pip needs the one that is there
+    with start(metadata, script("head", "tyard-head", tmp_path), *options, **environ) as installing:
         assert installing.stderr is not None
         said = [next(installing.stderr), next(installing.stderr)]
         installing.kill()
