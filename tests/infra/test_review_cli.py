@@ -24,7 +24,6 @@ from infra.review.declare import declaration
 from infra.review.document import Found, Review, StackReview
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("infra", "stacks", "templates", "requirements/uv.txt", "Pulumi.yaml")
 
 
 def git(folder: Path, *words: str) -> None:
@@ -33,7 +32,7 @@ def git(folder: Path, *words: str) -> None:
 
 
 def copy_program(folder: Path) -> None:
-    for part in PARTS:
+    for part in base.PARTS:
         source = ROOT / part
         if source.is_dir():
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))

@@ -224,15 +224,6 @@ class SlurmCluster:
         """`id state reason` of every job that has not ended."""
         return self.run("squeue", "--noheader", "--format=%A %T %r").splitlines()
 
-    def account(self) -> str:
-        """What Slurm says of its jobs and nodes, and the last that its daemons wrote."""
-        asks = (("squeue", "--long"), ("sinfo", "--list-reasons"), ("scontrol", "show", "nodes"))
-        said = [f"== {' '.join(ask)}\n{self.run(*ask, check=False)}" for ask in asks]
-        said += [f"== scontrol show jobs\n{self.run('scontrol', '--oneliner', 'show', 'jobs', check=False)[-5000:]}"]
-        logs = sorted((self.folder / "log").glob("*.log"))
-        said += [f"== {path.name}\n{path.read_text(errors='replace')[-5000:]}" for path in logs]
-        return "\n".join(said)
-
     def reset(self) -> None:
         """Everything as it was at the start: no jobs, every node up."""
         if self._slurmctld.poll() is not None:

@@ -31,10 +31,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     given = getattr(item, "funcargs", {})
     cluster = given.get("slurm") or given.get("cloud")
     if report.failed and isinstance(cluster, SlurmCluster):
-        report.sections += [("Slurm", cluster.account())]
+        report.sections += [("Slurm", _account(cluster))]
         if (yard := given.get("yard")) is not None:
             report.sections += [("runs", _records(yard.folder))]
     return report
+
+
+def _account(cluster: SlurmCluster) -> str:
+    """What Slurm says of its jobs and nodes, and the last that its daemons wrote."""
+    asks = (
+        ("squeue", "--long"),
+        ("sinfo", "--list-reasons"),
+        ("scontrol", "show", "nodes"),
+        ("scontrol", "show", "jobs"),
+    )
+    said = [f"== {' '.join(ask)}\n{cluster.run(*ask, check=False)[-8000:]}" for ask in asks]
+    logs = sorted((cluster.folder / "log").glob("*.log"))
+    return "\n".join([*said, *(f"== {path.name}\n{path.read_text(errors='replace')[-5000:]}" for path in logs)])
 
 
 def _records(folder: Path) -> str:

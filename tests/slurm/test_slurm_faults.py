@@ -59,6 +59,15 @@ def enough(yard: Yard, run: RunRecord) -> None:
     (yard.work_folder(run) / "outputs" / "enough").touch()
 
 
+def starts_by_slurm(slurm: SlurmCluster, yard: Yard, run: RunRecord) -> int:
+    """How often Slurm started the run's jobs, by its own count: two at least."""
+    jobs = slurm.run("scontrol", "--oneliner", "show", "jobs").splitlines()
+    ours = [job for job in jobs if f"WorkDir={yard.work_folder(run)} " in f"{job} "]
+    found = sum(1 + int(re.findall(r"Restarts=(\d+)", job)[0]) for job in ours)
+    assert found >= 2, ours
+    return found
+
+
 def waited_again(run: RunRecord) -> bool:
     """Whether a run that had nodes has been without since."""
     return [span.stage for span in run.state().stages].count("Scaling") >= 2
@@ -107,9 +116,9 @@ def test_a_run_whose_node_is_lost_goes_on_from_its_checkpoint(
     steps = run.metrics()[first]
     assert (steps[0], steps) == (1, sorted(set(steps)))
     assert steps[-1] > began[1]
-    stages = "".join(span.stage[0] for span in run.state().stages)
-    # On a busy machine Slurm may lose the next job, too.
-    assert re.fullmatch("P(SR){2,}PC", stages), stages
+    # Twice, but where Slurm itself, on a busy machine, loses the next job too.
+    again = ["Scaling", "Running"] * starts_by_slurm(slurm, yard, run)
+    assert [span.stage for span in run.state().stages] == ["Preparing", *again, "Post-processing", "Completed"]
 
 
 @pytest.mark.parametrize("way", ["mpi", "parameter_server"])

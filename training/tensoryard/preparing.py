@@ -124,14 +124,13 @@ def lay_out_support(folder: Path) -> None:
     """What tyard has beside and inside of the user's script."""
     # They are not imported here: what they need on the node would slow the start of every run.
     own, launch = Path(__file__).parent, folder / "launch"
+    (launch / "__pycache__").mkdir(exist_ok=True)
     for name in ON_NODE:
         shutil.copy2(own / name, launch / name)
-    # As they are compiled here: an environment with this very Python need not compile them for each run.
-    (launch / "__pycache__").mkdir(exist_ok=True)
-    for name in ("supervisor", "children", "end_record"):
-        file = Path("__pycache__", f"{name}.{sys.implementation.cache_tag}.pyc")
+        # As it is compiled here: an environment with this very Python need not compile it for each run.
+        compiled = Path("__pycache__", f"{Path(name).stem}.{sys.implementation.cache_tag}.pyc")
         with suppress(FileNotFoundError):
-            shutil.copyfile(own / file, launch / file)
+            shutil.copyfile(own / compiled, launch / compiled)
     if (folder / "environment" / "pull.json").exists():
         shutil.copyfile(own / "pull_image.py", launch / "pull_image.py")
     # Python itself looks for that name: see `one_world.py`.
