@@ -13,6 +13,8 @@ from services.azurite import ACCOUNT, KEY, Azurite
 from services.faulty import Faulty
 
 if TYPE_CHECKING:
+    from azure.storage.blob import BlobServiceClient
+
     from cli_runner import Tyard
     from tensoryard.store.blob_account import BlobAccount
 
@@ -83,30 +85,41 @@ def azurite() -> Iterator[Azurite]:
     emulator.close()
 
 
-@pytest.fixture
-def blob_account(azurite: Azurite) -> Iterator["BlobAccount"]:
-    """An account with three empty containers, which are gone after the test."""
+@pytest.fixture(scope="session")
+def blob_service(azurite: Azurite) -> Iterator["BlobServiceClient"]:
+    """Azurite by the SDK alone, for tests to prepare and to look with."""
     # Not at the top: only tests that use blob storage pay for the SDK's import.
     from azure.core.credentials import AzureNamedKeyCredential
-    from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
     from azure.storage.blob import BlobServiceClient
 
+    from tensoryard.store.blob_account import API_VERSION
+
+    credential = AzureNamedKeyCredential(ACCOUNT, KEY)
+    with BlobServiceClient(azurite.endpoint, credential, api_version=API_VERSION) as service:
+        yield service
+
+
+@pytest.fixture
+def blob_account(blob_service: "BlobServiceClient", azurite: Azurite) -> Iterator["BlobAccount"]:
+    """An account with three empty containers, which are gone after the test."""
+    from azure.core.credentials import AzureNamedKeyCredential
+    from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+
     from tensoryard.settings import AzureContainers
-    from tensoryard.store.blob_account import API_VERSION, BlobAccount
+    from tensoryard.store.blob_account import BlobAccount
 
     word = secrets.token_hex(4)
     containers = AzureContainers(data=f"data-{word}", runs=f"runs-{word}", models=f"models-{word}")
-    credential = AzureNamedKeyCredential(ACCOUNT, KEY)
     names = (containers.data, containers.runs, containers.models)
-    with BlobServiceClient(azurite.endpoint, credential, api_version=API_VERSION) as service:
-        for name in names:
-            # The SDK asks again where an answer was slow, and finds it done; the names are nobody else's.
-            with suppress(ResourceExistsError):
-                service.create_container(name)
-        yield BlobAccount(endpoint=azurite.endpoint, containers=containers, credential=credential)
-        for name in names:
-            with suppress(ResourceNotFoundError):
-                service.delete_container(name)
+    for name in names:
+        # The SDK asks again where an answer was slow, and finds it done; the names are nobody else's.
+        with suppress(ResourceExistsError):
+            blob_service.create_container(name)
+    credential = AzureNamedKeyCredential(ACCOUNT, KEY)
+    yield BlobAccount(endpoint=azurite.endpoint, containers=containers, credential=credential)
+    for name in names:
+        with suppress(ResourceNotFoundError):
+            blob_service.delete_container(name)
 
 
 @pytest.fixture(scope="session")
