@@ -70,7 +70,9 @@ infra: .venv/.infra
 
 .venv/.dev: .venv/.client requirements/dev.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -c "$(COMPILED)" # else each of the tests' processes would compile it, all at the same time
 	@touch $@
+COMPILED = import azure.identity, azure.mgmt.compute, azure.storage.blob, cryptography.x509, hypothesis.stateful, pulumi
 
 clean:
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

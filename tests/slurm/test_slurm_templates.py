@@ -43,9 +43,9 @@ def _no_controller_is_left(tmp_path: Path) -> Any:
     wait_until(lambda: at_work_in(tmp_path) == [], "the controller has ended, as Slurm is done with the job")
 
 
-@pytest.mark.parametrize(("kind", "nodes"), [("horovod", 2), ("parameter_server", 3)])
-def test_a_template_trains_over_several_nodes(slurm: SlurmCluster, tmp_path: Path, kind: str, nodes: int) -> None:
-    assert trains(tmp_path, kind, nodes)["hosts"] == set(slurm.names[:nodes])
+def test_a_template_trains_over_two_nodes(slurm: SlurmCluster, tmp_path: Path) -> None:
+    """That of Horovod: TensorFlow takes 20 s of processor time for parameter servers, which are tried below."""
+    assert trains(tmp_path, "horovod", 2)["hosts"] == set(slurm.names[:2])
 
 
 def test_horovod_and_parameter_servers_train_in_one_image(
