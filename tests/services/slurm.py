@@ -11,14 +11,16 @@ What it does not show: control groups, GPUs that compute, a network that is slow
 import contextlib
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -170,6 +172,27 @@ class SlurmCluster:
         """It has forgotten, after its start, what came after its last `save`: jobs of earlier tests may run again."""
         self._slurmctld.kill()
         self._slurmctld.wait()
+
+    @contextlib.contextmanager
+    def stalls(self, chance: random.Random) -> Iterator[None]:
+        """Meanwhile one daemon after the other answers nobody for a while, as on a machine that is too busy."""
+        done = threading.Event()
+
+        def stall() -> None:
+            while not done.wait(chance.uniform(0.2, 1)):
+                # slurmctld every other time, as all commands ask it.
+                pid = chance.choice([self._slurmctld.pid] * len(self.up) + [node.pid for node in self.up.values()])
+                os.kill(pid, signal.SIGSTOP)
+                done.wait(chance.uniform(0.5, 2.5))
+                os.kill(pid, signal.SIGCONT)
+
+        thread = threading.Thread(target=stall)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def save(self) -> bytes:
         """

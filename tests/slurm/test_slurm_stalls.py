@@ -1,0 +1,57 @@
+"""Runs on a real Slurm whose daemons stall: for moments that a seed draws, one after the other answers nobody."""
+
+import random
+
+import pytest
+
+from launching import Yard, parameter_server, wait_until
+from services.slurm import SlurmCluster
+from tensoryard.slurm_target import SlurmOptions, SlurmTarget
+
+pytestmark = pytest.mark.parametrize("yard", ["folder"], indirect=True)
+TARGET = SlurmTarget(SlurmOptions(skip_directives=("exclusive", "mem")))
+SCRIPT = """
+import os, time
+with open(f"outputs/{os.environ['TYARD_TASK']}", "a") as file:
+    print("began", file=file, flush=True)
+    time.sleep(1)
+    print("ended", file=file)
+"""
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_of_runs_while_daemons_stall_each_ends_as_it_should_and_runs_once(
+    slurm: SlurmCluster, yard: Yard, seed: int
+) -> None:
+    with slurm.stalls(random.Random(seed)):
+        waits = yard.submit("import time; time.sleep(600)", compute_target=TARGET)
+        single = [yard.submit(SCRIPT, compute_target=TARGET) for _ in range(3)]
+        over_nodes = [
+            yard.submit(SCRIPT, compute_target=TARGET, distributed_training="mpi", node_count=2),
+            yard.submit(
+                SCRIPT,
+                compute_target=TARGET,
+                distributed_training=parameter_server(worker_count=1, parameter_server_count=1),
+                node_count=3,
+            ),
+        ]
+        fails = yard.submit("raise SystemExit(7)", compute_target=TARGET)
+        controller = yard.start_controller()
+        yard.wait_for_stage(waits, "Running")
+        waits.request_cancel()
+        controller.join()
+
+    ended = {run.id: run.state().stage for run in (waits, *single, *over_nodes, fails)}
+    assert ended == {
+        waits.id: "Canceled",
+        **{run.id: "Completed" for run in (*single, *over_nodes)},
+        fails.id: "Failed",
+    }
+    assert "7" in (fails.state().reason or "")
+    for run in (*single, *over_nodes):
+        first, *others = (yard.text(run, f"outputs/{task.name}").split() for task in run.job.tasks())
+        assert first == ["began", "ended"]
+        # The end of a chief is that of workers and parameter servers.
+        assert all(wrote in (["began"], ["began", "ended"]) for wrote in others)
+    wait_until(lambda: not slurm.jobs(), "no job is left")
+    assert yard.left() == []
