@@ -10,10 +10,13 @@ from tensoryard.slurm_target import SlurmOptions, SlurmTarget
 
 pytestmark = pytest.mark.parametrize("yard", ["folder"], indirect=True)
 TARGET = SlurmTarget(SlurmOptions(skip_directives=("exclusive", "mem")))
+# The end of the chief is that of all: it waits for them first, as TensorFlow's does.
 SCRIPT = """
 import os, time
 with open(f"outputs/{os.environ['TYARD_TASK']}", "a") as file:
     print("began", file=file, flush=True)
+    while len(os.listdir("outputs")) < TASKS:
+        time.sleep(0.05)
     time.sleep(1)
     print("ended", file=file)
 """
@@ -25,11 +28,11 @@ def test_of_runs_while_daemons_stall_each_ends_as_it_should_and_runs_once(
 ) -> None:
     with slurm.stalls(random.Random(seed)):
         waits = yard.submit("import time; time.sleep(600)", compute_target=TARGET)
-        single = [yard.submit(SCRIPT, compute_target=TARGET) for _ in range(3)]
+        single = [yard.submit(of(1), compute_target=TARGET) for _ in range(3)]
         over_nodes = [
-            yard.submit(SCRIPT, compute_target=TARGET, distributed_training="mpi", node_count=2),
+            yard.submit(of(2), compute_target=TARGET, distributed_training="mpi", node_count=2),
             yard.submit(
-                SCRIPT,
+                of(3),
                 compute_target=TARGET,
                 distributed_training=parameter_server(worker_count=1, parameter_server_count=1),
                 node_count=3,
@@ -51,7 +54,11 @@ def test_of_runs_while_daemons_stall_each_ends_as_it_should_and_runs_once(
     for run in (*single, *over_nodes):
         first, *others = (yard.text(run, f"outputs/{task.name}").split() for task in run.job.tasks())
         assert first == ["began", "ended"]
-        # The end of a chief is that of workers and parameter servers.
         assert all(wrote in (["began"], ["began", "ended"]) for wrote in others)
     wait_until(lambda: not slurm.jobs(), "no job is left")
     assert yard.left() == []
+
+
+def of(tasks: int) -> str:
+    """The script of a run with so many tasks."""
+    return SCRIPT.replace("TASKS", str(tasks))
