@@ -11,16 +11,14 @@ What it does not show: control groups, GPUs that compute, a network that is slow
 import contextlib
 import ctypes
 import os
-import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -160,39 +158,18 @@ class SlurmCluster:
         """Before slurmctld: there is none here."""
 
     def start_slurmctld(self) -> None:
-        self._slurmctld = self._daemon("slurmctld", "-D", "-f", str(self.conf), log="slurmctld.out")
+        self.slurmctld = self._daemon("slurmctld", "-D", "-f", str(self.conf), log="slurmctld.out")
         wait_until(lambda: "UP" in self.run("scontrol", "ping", check=False), "slurmctld answers")
 
     def stop_slurmctld(self) -> None:
         """It writes down what it knows first."""
-        self._slurmctld.terminate()
-        self._slurmctld.wait()
+        self.slurmctld.terminate()
+        self.slurmctld.wait()
 
     def kill_slurmctld(self) -> None:
         """It has forgotten, after its start, what came after its last `save`: jobs of earlier tests may run again."""
-        self._slurmctld.kill()
-        self._slurmctld.wait()
-
-    @contextlib.contextmanager
-    def stalls(self, chance: random.Random) -> Iterator[None]:
-        """Meanwhile one daemon after the other answers nobody for a while, as on a machine that is too busy."""
-        done = threading.Event()
-
-        def stall() -> None:
-            while not done.wait(chance.uniform(0.2, 1)):
-                # slurmctld every other time, as all commands ask it.
-                pid = chance.choice([self._slurmctld.pid] * len(self.up) + [node.pid for node in self.up.values()])
-                os.kill(pid, signal.SIGSTOP)
-                done.wait(chance.uniform(0.5, 2.5))
-                os.kill(pid, signal.SIGCONT)
-
-        thread = threading.Thread(target=stall)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+        self.slurmctld.kill()
+        self.slurmctld.wait()
 
     def save(self) -> bytes:
         """
@@ -249,7 +226,7 @@ class SlurmCluster:
 
     def reset(self) -> None:
         """Everything as it was at the start: no jobs, every node up."""
-        if self._slurmctld.poll() is not None:
+        if self.slurmctld.poll() is not None:
             self.start_slurmctld()
         if self.jobs():
             self.run("scancel", "--user=root")

@@ -1,6 +1,11 @@
 """Runs on a real Slurm whose daemons stall: for moments that a seed draws, one after the other answers nobody."""
 
+import contextlib
+import os
 import random
+import signal
+import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,11 +27,35 @@ with open(f"outputs/{os.environ['TYARD_TASK']}", "a") as file:
 """
 
 
+@contextlib.contextmanager
+def stalls(slurm: SlurmCluster, chance: random.Random) -> Iterator[None]:
+    """Meanwhile one daemon after the other answers nobody for a while, as on a machine that is too busy."""
+    done = threading.Event()
+    nodes = [node.pid for node in slurm.up.values()]
+    # slurmctld every other time, as all commands ask it.
+    daemons = [slurm.slurmctld.pid] * len(nodes) + nodes
+
+    def stall() -> None:
+        while not done.wait(chance.uniform(0.2, 1)):
+            pid = chance.choice(daemons)
+            os.kill(pid, signal.SIGSTOP)
+            done.wait(chance.uniform(0.5, 2.5))
+            os.kill(pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=stall)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_of_runs_while_daemons_stall_each_ends_as_it_should_and_runs_once(
     slurm: SlurmCluster, yard: Yard, seed: int
 ) -> None:
-    with slurm.stalls(random.Random(seed)):
+    with stalls(slurm, random.Random(seed)):
         waits = yard.submit("import time; time.sleep(600)", compute_target=TARGET)
         single = [yard.submit(of(1), compute_target=TARGET) for _ in range(3)]
         over_nodes = [
