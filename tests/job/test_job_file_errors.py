@@ -38,6 +38,11 @@ WRONG: list[tuple[str | bytes, str, str | None]] = [
     (START + "? [a]\n: b", ": line 2: got a list as the name of a field", None),
     (START + "node_cout: 2", ": line 2: unknown field `node_cout`", "did you mean `node_count`?"),
     (START + "nodes: 2", ": line 2: unknown field `nodes`", "did you mean `node_count`?"),
+    (
+        START + "epocs: 2\nscript_params: {--epochs: 1}",
+        ": line 2: unknown field `epocs`",
+        "did you mean `script_params.--epochs`?",
+    ),
     (START + "node_count: two", ": line 2: node_count: got `two`, expected a whole number", None),
     (START + "node_count: 2.5", ": line 2: node_count: got `2.5`, expected a whole number", None),
     (START + "node_count:", ": line 2: node_count: got nothing, expected a whole number", None),

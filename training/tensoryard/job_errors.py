@@ -73,8 +73,13 @@ def explained(
     if unknown:
         name = unknown[1]
         allowed = _known_fields(at) if at else [field.name for field in msgspec.structs.fields(struct)]
-        near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"allowed are {', '.join(f'`{field}`' for field in allowed)}"
+        named = {field: field for field in allowed}
+        if not at and isinstance(params := fields.get("script_params"), dict):
+            # Who means the script's own epochs writes `epochs`.
+            named = {str(param).lstrip("-"): f"script_params.{param}" for param in params} | named
+        near = difflib.get_close_matches(name, named, n=1, cutoff=0.5)
+        fields_allowed = ", ".join(f"`{field}`" for field in allowed)
+        hint = f"did you mean `{named[near[0]]}`?" if near else f"allowed are {fields_allowed}"
         return JobError(f"{where(path, places, (*at, name))}: unknown field `{name}`", hint)
     missing = re.search(r"missing required field `(.+)`", rule)
     if missing:
